@@ -30,7 +30,7 @@ from .losses import active_units, kl_schedule
 class PhaseLearner(Learner):
     "A `Learner` for a module that maps (images, codes, noise) to named losses."
     def __init__(self,
-        dls,             # loaders of (images, codes, rows); the first has `.epoch` and `.skip`
+        dls,             # loaders of (images, codes, rows); the first has `.epoch` and `.skip`, batches to leave out
         phase:nn.Module, # its forward returns a dict with 'loss'
         seed='0',        # names the noise
         parts:int=1,     # parts that a batch is worked in
@@ -56,8 +56,8 @@ class PhaseLearner(Learner):
     def all_batches(self):
         first = self.first_step if self.training and self.epoch == self.first_epoch else 0
         if self.training: self.dl.epoch, self.dl.skip = self.epoch, first
-        self.n_iter = len(self.dl) + first
-        if self.training: self.pct_train = (self.epoch + first/self.n_iter)/self.n_epoch
+        self.n_iter = len(self.dl)
+        for _ in range(first): self.pct_train += 1/(self.n_iter*self.n_epoch) # as the steps before did, to the last bit
         for i, batch in enumerate(self.dl, first): self.one_batch(i, batch)
 
     def _do_one_batch(self):
@@ -235,13 +235,13 @@ class Log(Callback):
     def __init__(self,
         run:RunFolder,
         board=None, # TensorBoard's SummaryWriter
-    ): self.run_folder, self.board, self.log = run, board, logging.getLogger('nlbs_cvae')
+    ): self.run_folder, self.board, self.lines = run, board, logging.getLogger('nlbs_cvae')
     def after_epoch(self):
         rows = self.learn.history.rows
         write_history(self.run_folder.logs/'history.csv', rows)
         row = rows[-1]
         figures = ' '.join(f'{k[6:]} {v:.4g}' for k, v in row.items() if k.startswith('valid_'))
-        self.log.info('%s epoch %d/%d  %.0f s  train loss %.4g  valid: %s%s', row['phase'], self.epoch + 1, self.n_epoch, row['seconds'],
+        self.lines.info('%s epoch %d/%d  %.0f s  train loss %.4g  valid: %s%s', row['phase'], self.epoch + 1, self.n_epoch, row['seconds'],
                       row['train_loss'], figures, f"  skipped {row['skipped']}" if row['skipped'] else '')
         for k, v in row.items():
             if self.board and not isinstance(v, str): self.board.add_scalar(k.replace('_', '/', 1), v, row['epoch'])

@@ -19,7 +19,7 @@ from .core import InputError, read_json, sha256, write_json
 from .cvae import ConditionalVAE, Draws, widths
 from .layers import (AttentionBlock, ConditionEmbedder, Downsample, FiLMLayer, GroupNorm, ResidualBlock, Stack, Upsample,
                               hide_conditions, init_zero)
-from .metadata import Conditions
+from .conditions import Conditions
 
 # %% ../nbs/03a_prior.ipynb #d5c2c047
 def _like(
