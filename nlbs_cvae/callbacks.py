@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PhaseLearner', 'warmup_cosine', 'KLAnnealing', 'MixedPrecision', 'SafeGradients', 'AveragedWeights', 'averaged',
-           'History', 'write_history', 'Log', 'Status', 'Progress', 'Best', 'EarlyStop', 'save_checkpoint',
+           'History', 'write_history', 'EpochLog', 'Status', 'Progress', 'Best', 'EarlyStop', 'save_checkpoint',
            'load_checkpoint', 'newest_checkpoint', 'rng_state', 'set_rng_state', 'Checkpoint', 'resume',
            'StopRequested', 'Gallery', 'sheet_note', 'LatentWatch']
 
@@ -43,7 +43,7 @@ class PhaseLearner(Learner):
         super().__init__(dls, phase, loss_func=nn.Identity(), opt_func=opt_func, lr=lr, wd=wd, wd_bn_bias=True,
                          splitter=lambda m: [p for p in m.parameters() if p.requires_grad])
         self.seed, self.n_parts, self.autocast, self.scaler = seed, parts, nullcontext, None
-        self.first_epoch, self.first_step, self.stopped, self.logger = 0, 0, False, lambda row: None
+        self.first_epoch, self.first_step, self.stopped, self.logger = 0, 0, '', lambda row: None
         self.remove_cbs(self._grab_cbs(ProgressCallback)) # it can't begin in the middle of a run; `Progress` below can
         self.add_cbs(cbs)
 
@@ -229,7 +229,7 @@ def write_history(
     table.writerows(rows)
     write_atomic(path, text.getvalue())
 
-class Log(Callback):
+class EpochLog(Callback):
     "history.csv, a line an epoch in the log, and TensorBoard."
     order = 61
     def __init__(self,
@@ -441,9 +441,9 @@ class StopRequested(Callback):
             if self.run_folder.stop_file.exists(): self.signal = 'stop file'
         return self.signal
     def after_batch(self):
-        if self.training and self.requested:
+        if self.training and (reason := self.requested):
             self.learn.checkpoint.save(self.epoch, self.iter + 1)
-            self.learn.stopped = True
+            self.learn.stopped = reason
             raise CancelFitException
 
 # %% ../nbs/04a_callbacks.ipynb #b2138ae0

@@ -16,11 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 from torch import Tensor, nn
 
 from . import __version__
-from .callbacks import (AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, Log, MixedPrecision,
+from .callbacks import (AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, EpochLog, MixedPrecision,
                                  PhaseLearner, Progress, SafeGradients, Status, StopRequested, load_checkpoint, newest_checkpoint, resume,
                                  sheet_note, warmup_cosine)
 from .core import InputError, RunFolder, Settings, command, image_grid, image_shape, load_settings, read_json, save_png, write_atomic, write_json
@@ -135,12 +135,10 @@ def gallery_rows(
     cache:Cache,
     n:int, # women
 )->np.ndarray:
-    "Cache rows of `n` validation women (training women where there are none), one image each."
+    "Cache rows of `n` validation women (training women where there are none), one image each, their views in turn."
     rows = cache.rows('valid') if len(cache.rows('valid')) else cache.rows('train')
-    _, first = np.unique(cache.table.subject.to_numpy()[rows], return_index=True)
-    views = rows[np.sort(first)]
-    return np.array([rows[cache.table.subject.to_numpy()[rows] == s][i % 2:][:1][0] if (cache.table.subject.to_numpy()[rows] == s).sum() > 1 else r
-                     for i, (r, s) in enumerate(zip(views[:n], cache.table.subject.to_numpy()[views[:n]]))])
+    women = pd.Series(rows).groupby(cache.table.subject.to_numpy()[rows], sort=False)
+    return np.array([g.iloc[i % len(g)] for i, (_, g) in enumerate(women)][:n])
 
 def images_at(
     cache:Cache,
@@ -210,7 +208,7 @@ def make_learner(
     last = prior or s.model.levels == 1 or not t.prior_epochs
     best = 'best_model.pth' if last else 'best_autoencoder.pth'
     lr = t.prior_learning_rate if prior else t.learning_rate
-    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows), Log(folder, board),
+    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows), EpochLog(folder, board),
            Status(folder, name, offset, total), Progress(name), Best(t.early_stopping), EarlyStop(), stop,
            Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best),
            Gallery(folder.galleries, draw, s.output.gallery_every, offset, board), *watch]
@@ -229,12 +227,12 @@ def fit_phase(
     state:dict,  # checkpoint of this phase, or {}
 ):
     "Fit from the beginning or from where the checkpoint is; best weights at the end."
-    checkpoint, stop = learn.checkpoint, learn.stop_requested
+    checkpoint = learn.checkpoint
     if state: resume(learn, state)
     if learn.first_epoch < epochs and not _waited_out(learn):
         try: learn.fit(epochs)
         except InputError as e: raise InputError(str(e).split(':\n\t')[-1]) from None # without fastai's note of the event
-    if learn.stopped: raise Interrupted(f"interrupted by {stop.requested} and saved; the same command goes on")
+    if learn.stopped: raise Interrupted(f"interrupted by {learn.stopped} and saved; the same command goes on")
     load_best(learn, checkpoint.folder/checkpoint.best)
 
 def _waited_out(learn):

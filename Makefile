@@ -1,0 +1,35 @@
+# Each target works from any directory (make -C), makes .venv first where it has to, and needs no network after that.
+RUN       ?= run
+CONFIG    ?= training_config
+OVERRIDES ?=
+py         = .venv/bin/python
+
+help:     ## this list
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ {sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2}' Makefile
+setup:    ## .venv, as constraints.txt pins it
+	@tools/setup.sh
+demo: setup     ## the whole way on a digital phantom: archive, training, samples, metrics, report
+	@$(py) tools/demo.py
+quick: setup    ## a training run of seconds: does everything work here?
+	@$(py) tools/notebook.py 05_train quick quick_config
+train: setup    ## train: make train RUN=mine CONFIG=training_config OVERRIDES="data.archive=/path/to/archive"
+	@$(py) tools/notebook.py 05_train '$(RUN)' '$(CONFIG)' $(OVERRIDES)
+evaluate: setup ## metrics and report of a run: make evaluate RUN=mine
+	@$(py) tools/notebook.py 07_evaluate '$(RUN)'
+test: setup     ## every notebook and every test but the slow ones
+	@$(py) tools/test.py
+test-all: setup ## the slow ones too
+	@$(py) tools/test.py --slow
+lab: setup      ## JupyterLab on the notebooks
+	@$(py) -m jupyterlab nbs
+library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" && nbdev_clean && nbdev_export && $(py) tools/readme.py
+readme: setup  ## README.md from nbs/index.ipynb
+	@$(py) tools/readme.py
+hooks: setup    ## let git clean notebooks on add and merge them cell by cell, in this checkout alone
+	@git config --local include.path ../.gitconfig
+clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
+	@rm -rf results/demo results/quick data/phantom* data/quick* build dist *.egg-info .pytest_cache .hypothesis
+	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+.PHONY: help setup demo quick train evaluate test test-all lab library readme hooks clean
+.DEFAULT_GOAL := help

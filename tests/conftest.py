@@ -1,0 +1,59 @@
+"What the tests share: slow ones on request, outside programs that may be absent, a copy of the project, a tiny run."
+import os, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
+from project import ROOT, copy_project
+
+PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium',), dicom3tools=('dciodvfy',)) # what `needs` can name
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: minutes rather than seconds; run with --slow')
+    config.addinivalue_line('markers', 'needs(name): skipped where a program is absent, failed where $NLBS_REQUIRE names it')
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption('--slow'): return
+    chosen = [o for o in items if not o.get_closest_marker('slow')]
+    config.hook.pytest_deselected(items=[o for o in items if o not in chosen])
+    items[:] = chosen
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers('needs'):
+        absent = [o for o in PROGRAMS[mark.args[0]] if not shutil.which(o)]
+        if not absent: continue
+        required = mark.args[0] in os.environ.get('NLBS_REQUIRE', '').split(',')
+        (pytest.fail if required else pytest.skip)(f"{mark.args[0]} is not here: no {', '.join(absent)} on the PATH")
+
+@pytest.fixture
+def project(tmp_path):
+    "A copy of the project's sources that a test may write into."
+    return copy_project(tmp_path/'project')
+
+@pytest.fixture(scope='session')
+def place(tmp_path_factory):
+    "A folder of its own, from which the tiny run is started."
+    return tmp_path_factory.mktemp('place')
+
+@pytest.fixture(scope='session')
+def run_tool(place):
+    "Run a script of tools/ as `make` would, but from `place`."
+    def run(*args): return subprocess.run([sys.executable, ROOT/'tools'/args[0], *args[1:]], cwd=place, capture_output=True, text=True)
+    return run
+
+@pytest.fixture(scope='session')
+def tiny_run(place, run_tool):
+    "A finished and evaluated run of seconds, made once for all tests: its folder."
+    for args in (('05_train', 'tiny', 'quick_config'), ('07_evaluate', 'tiny')):
+        done = run_tool('notebook.py', *args)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return place/'results'/'tiny'
+
+@pytest.fixture(scope='session')
+def archive(place, tiny_run):
+    "The phantom archive that the tiny run was trained on."
+    return place/'data'/'quick'

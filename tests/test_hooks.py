@@ -1,0 +1,45 @@
+"`make hooks`: git cleans a notebook on its way in and merges two versions cell by cell."
+import json, subprocess
+
+import pytest
+from project import ROOT, copy_project
+
+@pytest.fixture
+def repo(tmp_path):
+    "A copy of the project as a git repository of its own, hooks installed."
+    path = copy_project(tmp_path/'repo')
+    (path/'.venv').symlink_to(ROOT/'.venv')
+    (path/'tools'/'setup.sh').write_text('#!/bin/sh\n') # nothing to install here
+    git(path, 'init', '--quiet', '--initial-branch=main')
+    for key, value in dict(name='A', email='a@example.org').items(): git(path, 'config', f'user.{key}', value)
+    subprocess.run(['make', '--silent', 'hooks'], cwd=path, check=True)
+    return path
+
+def git(repo, *args): return subprocess.run(['git', *args], cwd=repo, check=True, capture_output=True, text=True).stdout
+
+def write(repo, *sources, **metadata):
+    "A notebook with one code cell for each source, as a Jupyter session leaves it."
+    cells = [dict(cell_type='code', id=f'cell{i}', metadata=metadata, source=s.splitlines(True), outputs=[], execution_count=7)
+             for i, s in enumerate(sources)]
+    (repo/'nbs'/'x.ipynb').write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5), indent=1))
+
+def commit(repo, message):
+    git(repo, 'add', 'nbs/x.ipynb')
+    git(repo, 'commit', '--quiet', '-m', message)
+
+def test_a_notebook_is_committed_clean(repo):
+    write(repo, 'a = 1', scrolled=True, tags=['parameters'])
+    git(repo, 'add', 'nbs/x.ipynb')
+    cell, = json.loads(git(repo, 'show', ':nbs/x.ipynb'))['cells']
+    assert (cell['execution_count'], cell['metadata'], cell['source']) == (None, {'tags': ['parameters']}, ['a = 1'])
+
+def test_a_conflict_stays_a_notebook(repo):
+    for branch, source in (('main', 'a = 1'), ('other', 'a = 2'), ('main', 'a = 3')):
+        if branch == 'other': git(repo, 'switch', '--quiet', '-c', 'other')
+        elif source == 'a = 3': git(repo, 'switch', '--quiet', 'main')
+        write(repo, source, 'same = 0')
+        commit(repo, source)
+    merge = subprocess.run(['git', 'merge', '--no-edit', 'other'], cwd=repo, capture_output=True, text=True)
+    assert merge.returncode, 'two changes of one cell are a conflict'
+    sources = [''.join(c['source']) for c in json.loads((repo/'nbs'/'x.ipynb').read_text())['cells']]
+    assert {'a = 2', 'a = 3', 'same = 0'} <= set(sources)

@@ -1,0 +1,345 @@
+"""What a notebook can't hold of the preparation: kills, several processes, and an archive with every known fault."""
+import json, multiprocessing, os, re, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np, pandas as pd, pydicom, pytest, torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from nlbs_cvae.core import InputError
+from nlbs_cvae.dataset import Cache, get_dls, is_complete, nlbs_prepare, prepare_cache
+from nlbs_cvae.dicom import REASONS
+from nlbs_cvae.metadata import read_table
+from nlbs_cvae.phantom import write_phantom
+from nlbs_cvae.prepare import Recipe, read_one
+
+RESOLUTION = 32
+
+# the console script, and the same slowed down so that it can be met in the middle, noting each file it reads
+PLAIN = 'from nlbs_cvae.dataset import nlbs_prepare\nnlbs_prepare()\n'
+SLOW = '''
+import os, sys, time
+from nlbs_cvae import dataset, prepare
+read = prepare.read_image
+def slow(path, *args):
+    with open(os.environ['READ_LOG'], 'a') as f: f.write(f'{path}\\n')
+    time.sleep(float(os.environ['READ_SECONDS']))
+    return read(path, *args)
+prepare.read_image = slow
+dataset.nlbs_prepare()
+'''
+
+
+@pytest.fixture(scope='session')
+def archive(tmp_path_factory):
+    "Twenty-four women, 96 images, nothing wrong with any."
+    return write_phantom(tmp_path_factory.mktemp('archive')/'clinic', women=24, size=(96, 80))
+
+
+@pytest.fixture(scope='session')
+def reference(archive, tmp_path_factory):
+    "The cache of that archive, prepared in one go."
+    return prepare_cache(archive, cache=tmp_path_factory.mktemp('reference')/'cache', resolution=RESOLUTION)
+
+
+def script(folder, text):
+    "A script of that text, as a command line."
+    file = folder/f'{abs(hash(text))}.py'
+    file.write_text(text)
+    return [sys.executable, str(file)]
+
+
+def start(archive, cache, log, *args, seconds=.02):
+    "A preparation in a process of its own."
+    env = {**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': str(seconds), 'OMP_NUM_THREADS': '1'}
+    return subprocess.Popen([*script(log.parent, SLOW), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION),
+                             '--workers', '2', *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process):
+    "Its output; fails the test where it failed."
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def reads(log): return log.read_text().splitlines() if log.exists() else []
+def marks(cache): return {p.name: p.stat().st_mtime_ns for p in cache.glob('private/work-*/*.json')}
+
+
+def wait_for(condition, seconds=60):
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, 'waited in vain'
+        time.sleep(.02)
+
+
+def same(a, b):
+    "Two caches that hold the same."
+    return (np.array_equal(a.images, b.images) and a.table.equals(b.table) and np.array_equal(a.codes, b.codes)
+            and a.fingerprint == b.fingerprint)
+
+
+def snapshot(folder): return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(folder).rglob('*'))}
+
+
+# --- kills -------------------------------------------------------------------------------------------------------------
+
+def test_killed_in_the_middle_goes_on(archive, reference, tmp_path):
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    done = {}
+    for _ in range(2): # killed twice, each time after one more chunk
+        process = start(archive, cache, log)
+        wait_for(lambda: len(marks(cache)) > len(done) or process.poll() is not None)
+        process.kill()
+        process.wait()
+        assert not is_complete(cache)
+        with pytest.raises(InputError, match='no finished cache'): Cache(cache)
+        assert all(marks(cache)[k] == t for k, t in done.items()), 'what was done was done again'
+        done = marks(cache)
+    n = len(reads(log))
+    time.sleep(1)
+    assert len(reads(log)) <= n + 2, 'workers live on after their parent'
+    ended(start(archive, cache, log, seconds=0))
+    assert same(Cache(cache), reference)
+    assert not list(cache.glob('private/work-*')) and not list(cache.glob('private/*.claim'))
+
+
+def test_killed_while_finishing(archive, reference, tmp_path):
+    "All chunks are there, the process died while it wrote the cache."
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    dies = SLOW.replace('dataset.nlbs_prepare()', 'import signal\ndataset.write_report = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\ndataset.nlbs_prepare()')
+    process = subprocess.run([*script(tmp_path, dies), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION)],
+                             env={**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '0'}, capture_output=True)
+    assert process.returncode == -signal.SIGKILL and (cache/'images.npy').exists() and not is_complete(cache)
+    n = len(reads(log))
+    ended(start(archive, cache, log))
+    assert len(reads(log)) == n, 'files were read again'
+    assert same(Cache(cache), reference)
+
+
+# --- several processes -------------------------------------------------------------------------------------------------
+
+def test_two_at_once(archive, reference, tmp_path):
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    both = [start(archive, cache, log), start(archive, cache, log)]
+    for process in both: ended(process)
+    assert same(Cache(cache), reference)
+    assert len(reads(log)) == len(set(reads(log))), 'a file was read twice'
+    assert not list(cache.glob('private/work-*'))
+
+
+def test_shards_of_different_jobs(archive, reference, tmp_path):
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    for shard in ('3/3', '1/3'):
+        assert f'shard {shard} is done' in ended(start(archive, cache, log, '--shard', shard, seconds=0))
+        assert not is_complete(cache)
+    assert 'of 24 women' in ended(start(archive, cache, log, '--shard', '2/3', seconds=0))
+    assert same(Cache(cache), reference)
+    assert len(reads(log)) == len(set(reads(log))) == len(reference)
+
+
+def test_a_dead_process_on_another_host(archive, reference, tmp_path):
+    "Its claim is taken over when it was silent for long, and not before."
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    ended(start(archive, cache, log, '--shard', '1/2', seconds=0))
+    claim = next(cache.glob('private/work-*'))/'000001.claim'
+    claim.write_text(json.dumps(dict(host='elsewhere', process=1, job='7', at=16)))
+    process = start(archive, cache, log, seconds=0)
+    wait_for(lambda: '000002.json' in marks(cache))
+    time.sleep(1)
+    assert process.poll() is None, 'a living claim was ignored'
+    os.utime(claim, (0, 0))
+    ended(process)
+    assert same(Cache(cache), reference)
+
+
+# --- faults and findings -----------------------------------------------------------------------------------------------
+
+def test_too_many_faults_fail_and_lose_nothing(archive, tmp_path):
+    "Worst reasons first; what is prepared is not prepared again when more is allowed."
+    broken, cache, log = tmp_path/'broken', tmp_path/'cache', tmp_path/'log'
+    shutil.copytree(archive, broken)
+    files = [broken/p for p in read_table('', 'nlbs', broken).path]
+    for f in files[2:10]: f.write_bytes(f.read_bytes()[:3000])
+    for f in files[30:33]: f.unlink()
+    process = start(broken, cache, log, seconds=0)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and len(err.strip().splitlines()) == 1, err
+    assert re.search(r"images can't be used \(so far\), .*%, allowed are 5.0%: 8 truncated, 3 missing; for example row 3", err), err
+    assert not is_complete(cache) and len(pd.read_csv(cache/'private'/'quarantine.csv')) == 11
+    kept = marks(cache)
+    assert kept
+    ended(start(broken, cache, log, '--max_faults', '0.2', seconds=0))
+    assert len(Cache(cache)) == len(files) - 11
+    assert len(reads(log)) == len(set(reads(log))), 'a file was read twice'
+
+
+def test_a_wrong_archive_is_noticed_before_any_work(archive, tmp_path):
+    "Most files missing: no file is read."
+    elsewhere, log = tmp_path/'elsewhere', tmp_path/'log'
+    elsewhere.mkdir()
+    shutil.copy(archive/'NLBSP-metadata.csv', elsewhere)
+    process = start(elsewhere, tmp_path/'cache', log)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and '96 missing' in err and not reads(log)
+
+
+@pytest.mark.parametrize('wrong, word', [
+    (dict(archive='nowhere'), 'no such folder'), (dict(table='none.csv'), 'none.csv'), (dict(table='empty.csv'), 'empty'),
+    (dict(table='header.csv'), 'no rows'), (dict(table='columns.csv'), 'no column'), (dict(mapping='nobody'), 'nobody'),
+    (dict(resolution='huge'), 'huge'), (dict(shard='9/8'), '3/8'), (dict(config='nothing'), 'nothing')])
+def test_bad_requests_write_nothing(archive, tmp_path, wrong, word):
+    (tmp_path/'empty.csv').write_text('')
+    head = (archive/'NLBSP-metadata.csv').read_text().splitlines()[0]
+    (tmp_path/'header.csv').write_text(head + '\n')
+    (tmp_path/'columns.csv').write_text('File Path,Age\na,60\n')
+    args = dict(archive=archive, cache=tmp_path/'cache', **{k: str(tmp_path/v) if k in ('archive', 'table') else v for k, v in wrong.items()}) \
+        if 'archive' not in wrong else dict(archive=tmp_path/'nowhere', cache=tmp_path/'cache')
+    with pytest.raises(InputError, match=word) as e: nlbs_prepare(**{k: str(v) for k, v in args.items()})
+    assert '\n' not in str(e.value)
+    assert not (tmp_path/'cache').exists()
+
+
+def test_help(tmp_path):
+    run = subprocess.run([*script(tmp_path, PLAIN), '--help'], capture_output=True, text=True)
+    for word in ('pixels', 'Examples', '--shard', '--max_faults', '0 to 1'): assert word in run.stdout
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_files_never_stop_it(archive, tmp_path, data):
+    "Random bytes, cut files, and bytes changed anywhere: images or a reason, never an exception."
+    good = min(archive.rglob('*.dcm')).read_bytes()
+    kind = data.draw(st.sampled_from(['noise', 'cut', 'changed']))
+    if kind == 'noise': content = data.draw(st.binary(max_size=2000))
+    elif kind == 'cut': content = good[:data.draw(st.integers(0, len(good)))]
+    else:
+        content = bytearray(good)
+        for at, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=20)): content[at] = byte
+    (tmp_path/'damaged').write_bytes(bytes(content))
+    images, record = read_one(tmp_path/'damaged', 'L', Recipe((16, 16)))
+    assert (len(images) == 1 and not record['fault']) or (len(images) == 0 and record['fault'] in REASONS and record['detail'])
+
+
+def test_planted_archive(tmp_path):
+    "Every planted fault is set aside, every planted finding reported and kept, and nothing else."
+    archive = write_phantom(tmp_path/'planted', women=14, size=(128, 100), faults=True)
+    before = snapshot(archive)
+    cache = prepare_cache(archive, cache=tmp_path/'cache', resolution=RESOLUTION, max_faults=.2)
+    assert snapshot(archive) == before
+    planted = pd.read_csv(archive/'planted.csv')
+    faults, findings = (pd.read_csv(cache.path/'private'/f'{name}.csv') for name in ('quarantine', 'findings'))
+    def pairs(rows, kinds): return sorted(zip(rows, kinds))
+    assert pairs(faults.row, faults.reason) == pairs(*planted[planted.kind == 'fault'][['row', 'what']].to_numpy().T)
+    assert set(pairs(findings.row, findings.kind)) == set(pairs(*planted[planted.kind == 'finding'][['row', 'what']].to_numpy().T))
+    sources = pd.read_csv(cache.path/'private'/'sources.csv')
+    listed = set(read_table('', 'nlbs', archive).row)
+    assert sorted(sources.source_row) == sorted(listed - set(faults.row)), 'an image was lost, or a faulty one kept'
+    assert set(findings.row) - set(faults.row) <= set(sources.source_row)
+    assert (cache.images[:].reshape(len(cache), -1).max(1) > 0).all(), 'a black image'
+    assert cache.table.groupby('subject').split.nunique().max() == 1
+
+
+def test_the_proportions_of_nlbs_pass(tmp_path):
+    "One file in two hundred missing, one cut, one image in nine a repeat of a view: defaults take it."
+    archive = write_phantom(tmp_path/'nlbs', women=60, size=(64, 64))
+    table = pd.read_csv(archive/'NLBSP-metadata.csv')
+    (archive/read_table('', 'nlbs', archive).path[100]).unlink()
+    repeats = table.iloc[::9].copy()
+    repeats['File Path'] = repeats['File Path'].str.replace('.dcm', '-again.dcm')
+    for old, new in zip(read_table('', 'nlbs', archive).path[::9], repeats['File Path']):
+        ds = pydicom.dcmread(archive/old)
+        ds.PixelData = (ds.pixel_array - (ds.pixel_array > 1800)).tobytes() # another exposure: other pixels
+        ds.save_as(archive/new.replace('\\', '/').lstrip('/'))
+    pd.concat([table, repeats]).to_csv(archive/'NLBSP-metadata.csv', index=False)
+    cache = prepare_cache(archive, cache=tmp_path/'cache', resolution=16)
+    assert cache.about['faults'] == {'missing': 1} and cache.about['findings']['repeat of a view'] == len(repeats)
+    assert len(cache) == len(table) + len(repeats) - 1
+
+
+@pytest.mark.timeout(60)
+def test_after_opencv_was_used(archive, tmp_path):
+    "OpenCV's threads in the parent must not be what a forked worker waits for."
+    import cv2
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    cv2.resize(np.random.rand(3000, 3000).astype(np.float32), (500, 500), interpolation=cv2.INTER_AREA)
+    assert prepare_cache(archive, cache=tmp_path/'cache', resolution=16, workers=2)
+    assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(before)
+
+
+# --- the archive is only read, the cache names nobody -----------------------------------------------------------------
+
+def test_the_archive_is_never_written_to(archive, tmp_path):
+    before = snapshot(archive)
+    prepare_cache(archive, cache=tmp_path/'cache', resolution=16)
+    assert snapshot(archive) == before
+
+
+def test_what_leaves_names_nobody(archive, reference):
+    "Neither ids nor paths of the source in what goes to a cluster; no stray files beside it."
+    table = read_table('', 'nlbs', archive)
+    text = ''.join((reference.path/name).read_text() for name in ('table.csv', 'cache.json'))
+    for secret in {*table.subject, *table.study, *table.path, *(Path(p).name for p in table.path), str(archive), archive.name}:
+        assert secret not in text
+    assert sorted(p.name for p in reference.path.iterdir()) == ['cache.json', 'images.npy', 'private', 'table.csv']
+    assert (reference.path/'private'/'report.pdf').read_bytes().startswith(b'%PDF')
+
+
+def test_splits_stay_when_the_archive_grows(archive, tmp_path):
+    lines = (archive/'NLBSP-metadata.csv').read_text().splitlines()
+    args = dict(archive=archive, table=tmp_path/'t.csv', cache=tmp_path/'cache', resolution=16)
+    def splits(): return pd.read_csv(tmp_path/'cache'/'private'/'splits.csv', dtype=str).set_index('subject').split.to_dict()
+    args['table'].write_text('\n'.join(lines[:41])) # ten women
+    prepare_cache(**args)
+    file = tmp_path/'cache'/'private'/'splits.csv'
+    woman, split = next(iter(splits().items()))
+    file.write_text(file.read_text().replace(f'{woman},{split}', f'{woman},{"test" if split != "test" else "valid"}')) # not what a hash says
+    few = splits()
+    args['table'].write_text('\n'.join(lines))
+    with pytest.raises(InputError, match='changed since'): prepare_cache(**args)
+    assert len(prepare_cache(**args, renew=True)) == len(lines) - 1
+    assert len(few) == 10 and len(splits()) == 24 and {k: splits()[k] for k in few} == few
+    sources = pd.read_csv(tmp_path/'cache'/'private'/'sources.csv', dtype=str)
+    assert sources.set_index('subject').split.to_dict() == splits()
+    with pytest.raises(InputError, match='never changes'): prepare_cache(**args, split=(.5, .25, .25), renew=True)
+
+
+# --- feeding -----------------------------------------------------------------------------------------------------------
+
+def test_workers_outlive_the_signals_that_stop_a_job(reference):
+    "SIGTERM reaches the workers first; the step and the checkpoint still need them."
+    dls = get_dls(reference, 4, num_workers=2)
+    batches = iter(dls.train)
+    seen = [next(batches), next(batches)] # both workers are up
+    for worker in multiprocessing.active_children():
+        for s in (signal.SIGTERM, signal.SIGUSR1): os.kill(worker.pid, s)
+    assert len(seen + list(batches)) == len(dls.train) > 4
+
+
+def test_draws_do_not_depend_on_workers_or_batches(reference):
+    "The same rows get the same augmentation, whoever makes them, in whatever batch."
+    def images(batch_size, workers):
+        dls = get_dls(reference, batch_size, num_workers=workers, seed=3)
+        dls.train.epoch = 5
+        x, codes, rows = (torch.cat(part) for part in zip(*dls.train))
+        return {int(r): (im, c) for im, c, r in zip(x, codes, rows)}
+    a, b, c = images(4, 0), images(4, 2), images(6, 3)
+    assert a.keys() == b.keys()
+    for other in (b, c):
+        for row in a.keys() & other.keys(): assert all(torch.equal(p, q) for p, q in zip(a[row], other[row]))
+
+
+def test_workers_that_crash_cost_one_file(archive, reference, tmp_path, monkeypatch):
+    "A decoder that brings its process down: that file is set aside, all others are prepared."
+    from nlbs_cvae import prepare
+    deadly, read = str(archive/read_table('', 'nlbs', archive).path[5]), prepare.read_image
+    def crash(path, *args):
+        if str(path) == deadly: os.kill(os.getpid(), signal.SIGKILL)
+        return read(path, *args)
+    monkeypatch.setattr(prepare, 'read_image', crash) # workers are forked: they have it too
+    cache = prepare_cache(archive, cache=tmp_path/'cache', resolution=RESOLUTION, workers=2)
+    faults = pd.read_csv(cache.path/'private'/'quarantine.csv')
+    assert list(faults.row) == [6] and faults.reason[0] == 'unreadable' and 'killed' in faults.detail[0]
+    assert len(cache) == len(reference) - 1

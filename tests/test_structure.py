@@ -1,0 +1,78 @@
+"The house: one notebook, one module; each notebook in the order that readers expect; the tree in step and clean."
+import json, re, subprocess, sys
+from pathlib import Path
+
+import nbformat, pytest
+from project import NBS, ROOT, RUNNERS, notebooks
+
+ALL = notebooks()
+NUMBERED = sorted(NBS.glob('[0-9]*_*.ipynb'))
+MODULES = [p for p in NUMBERED if p.stem not in RUNNERS]
+NB = dict(argnames='path', ids=lambda p: p.stem)
+
+def cells(path, kind=None): return [c for c in nbformat.read(path, 4).cells if kind in (None, c.cell_type)]
+def directives(cell): return [l[2:].strip() for l in cell.source.splitlines() if l.startswith('#|')]
+def hidden(cell): return cell.cell_type == 'code' and 'hide' in directives(cell)
+
+def tool(project, name, *args):
+    "Run a command of .venv/bin in a copy of the project."
+    subprocess.run([Path(sys.executable).with_name(name), *args], cwd=project, check=True, capture_output=True, text=True)
+
+def differences(project, pattern):
+    "Files that differ between the checkout and its copy, or are in one alone."
+    names = {p.relative_to(top) for top in (ROOT, project) for p in top.glob(pattern) if '.ipynb_checkpoints' not in p.parts}
+    def content(p): return p.read_bytes() if p.exists() else None
+    return sorted(str(o) for o in names if content(ROOT/o) != content(project/o))
+
+def test_notebooks_are_clean(project):
+    tool(project, 'nbdev_clean')
+    assert differences(project, 'nbs/**/[!_]*.ipynb') == [], 'run: make library'
+
+def test_library_is_in_step(project):
+    for p in (project/'nlbs_cvae').glob('[!_]*.py'): p.unlink() # each must come back as it is
+    tool(project, 'nbdev_export')
+    assert differences(project, 'nlbs_cvae/*.py') == [], 'run: make library'
+
+def test_modules_and_notebooks_pair_up():
+    exported = {p.stem for p in (ROOT/'nlbs_cvae').glob('*.py')} - {'__init__', '_modidx'}
+    assert exported == {p.stem.split('_', 1)[1] for p in MODULES}
+    assert {p.stem for p in NUMBERED} >= set(RUNNERS)
+
+@pytest.mark.parametrize(argvalues=ALL, **NB)
+def test_every_notebook(path):
+    assert path.stat().st_size < 500_000, 'trim its outputs'
+    nb = json.loads(path.read_text())
+    ids = [c.get('id') for c in nb['cells']]
+    assert nb['nbformat'] == 4 and all(ids) and len(set(ids)) == len(ids), 'each cell needs an id of its own'
+    assert nb['metadata'].get('kernelspec', {}).get('name') == 'python3', 'papermill looks for its kernel'
+    assert not re.search(r'\b(TODO|FIXME|XXX)\b', ''.join(''.join(c['source']) for c in nb['cells']))
+    title = ''.join(nb['cells'][0]['source'])
+    assert nb['cells'][0]['cell_type'] == 'markdown' and re.match(r'# \S.*\n+> \S', title), 'cell 1: # title, then > summary'
+
+@pytest.mark.parametrize(argvalues=MODULES, **NB)
+def test_module_notebook_order(path):
+    first, *rest, last = cells(path)
+    code = [c for c in rest if c.cell_type == 'code']
+    assert code[0].source.strip() == f"#| default_exp {path.stem.split('_', 1)[1]}"
+    exported = next(c for c in code[1:] if 'export' in directives(c))
+    assert 'import' in exported.source and code[1:].index(exported) <= 1, 'the exported imports come next'
+    assert any(hidden(c) and 'import' in c.source for c in code[1:4]), 'a hidden cell imports what the tests need'
+    assert hidden(last) and 'nbdev_export()' in last.source
+
+@pytest.mark.parametrize(argvalues=[NBS/f'{o}.ipynb' for o in RUNNERS], **NB)
+def test_runner(path):
+    code = cells(path, 'code')
+    assert sum('parameters' in c.metadata.get('tags', []) for c in code) == 1, 'papermill looks for one cell with the tag'
+    assert not any(c.outputs or c.execution_count for c in code), 'a runner is kept without outputs'
+    assert len(code) <= 16
+
+def test_no_pickle_is_loaded():
+    "A file that somebody sent must not be able to run code."
+    found = [f'{p.name}: {l.strip()}' for p in (ROOT/'nlbs_cvae').glob('*.py') for l in p.read_text().splitlines()
+             if re.search(r'weights_only\s*=\s*False|pickle\.load|load_learner\(', l)]
+    assert not found
+
+def test_shell_scripts():
+    scripts = [*(ROOT/'tools').glob('*.sh'), ROOT/'.ci'/'run']
+    found = subprocess.run([Path(sys.executable).with_name('shellcheck'), *scripts], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout

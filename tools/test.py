@@ -1,0 +1,77 @@
+"Every notebook and every test; the last line counts them: `N passed, N failed`, with `, N skipped` where there are any."
+import os, subprocess, sys, tempfile, time
+from argparse import ArgumentParser
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from xml.etree import ElementTree
+
+from project import ROOT, copy_project, notebooks
+
+def run_notebook(
+    nb,           # the notebook, in a copy of the project
+    flags='',     # nbdev flags of cells that are left out otherwise
+    threads=1,    # for each notebook's arithmetic
+):                # (name, passed, seconds, what it printed)
+    "One notebook through nbdev_test, in a process of its own."
+    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
+    cmd = [Path(sys.executable).with_name('nbdev_test'), '--path', nb, '--flags', flags, '--n_workers', '0']
+    start = time.time()
+    res = subprocess.run(cmd, cwd=nb.parent, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return nb.name, res.returncode == 0 and 'Success.' in res.stdout, time.time() - start, res.stdout
+
+def run_notebooks(
+    workers=2, # notebooks at a time
+    slow=False # their slow cells too?
+)->Counter:
+    "All notebooks, in a copy of the project, so that what they write stays out of the checkout."
+    counts, threads = Counter(), max(1, (os.cpu_count() or 1)//workers)
+    with tempfile.TemporaryDirectory() as tmp, ThreadPoolExecutor(workers) as pool:
+        copy = copy_project(f'{tmp}/project')
+        jobs = [pool.submit(run_notebook, nb, 'slow' if slow else '', threads) for nb in notebooks(copy)]
+        for job in as_completed(jobs):
+            name, passed, seconds, output = job.result()
+            print(f"{'passed' if passed else 'FAILED'} {seconds:5.0f} s  {name}", '' if passed else f'\n{output}', flush=True)
+            counts['passed' if passed else 'failed'] += 1
+    return counts
+
+def run_pytest(
+    args, # passed on to pytest
+):        # {file: (counts, seconds)}
+    "The tests under tests/, counted for each file."
+    with tempfile.TemporaryDirectory() as tmp:
+        xml = Path(tmp)/'tests.xml'
+        cmd = [sys.executable, '-m', 'pytest', 'tests', '-rfEs', '--tb=short', '--disable-warnings', '--timeout=900', f'--junitxml={xml}', *args]
+        code = subprocess.run(cmd, cwd=ROOT).returncode
+        if not xml.exists(): return {'pytest': (Counter(failed=1), 0)}
+        parts = {}
+        for case in ElementTree.parse(xml).iter('testcase'):
+            counts, seconds = parts.get(name := (case.get('classname') or case.get('name')).split('.')[1], (Counter(), 0))
+            counts[outcome(case)] += 1
+            parts[name] = counts, seconds + float(case.get('time'))
+    if code and not sum(c['failed'] for c, _ in parts.values()): parts['pytest'] = Counter(failed=1), 0 # it broke by itself
+    return parts
+
+def outcome(
+    case, # a testcase element of JUnit's XML
+):
+    "passed, failed or skipped."
+    kinds = {o.tag for o in case}
+    return 'failed' if kinds & {'failure', 'error'} else 'skipped' if 'skipped' in kinds else 'passed'
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--slow', action='store_true', help='the slow cells and tests too')
+    slow = parser.parse_args().slow
+    start = time.time()
+    print('Notebooks', flush=True)
+    parts = {'notebooks': (run_notebooks(slow=slow), time.time() - start)}
+    parts.update(run_pytest(['--slow'] if slow else []))
+    total = sum((c for c, _ in parts.values()), Counter())
+    for name, (counts, seconds) in parts.items():
+        print(f"{name:24}{counts['passed']:5} passed {counts['failed']:3} failed {counts['skipped']:3} skipped {seconds:6.0f} s")
+    print(f"{'all':24}{time.time() - start:50.0f} s")
+    print(f"{total['passed']} passed, {total['failed']} failed" + f", {total['skipped']} skipped"*bool(total['skipped']))
+    return bool(total['failed'])
+
+if __name__ == '__main__': sys.exit(main())
