@@ -36,11 +36,12 @@ def command(
     def run(*args, **kwargs):
         try: func(*args, **kwargs)
         except InputError as e:
-            if not is_cli(): raise
+            if not is_cli(main): raise
             sys.exit(f"{func.__name__}: {e}")
         except KeyboardInterrupt: sys.exit(130)
         except BrokenPipeError: os._exit(141)
-    return call_parse(run)
+    main = call_parse(run)
+    return main
 
 # %% ../nbs/00_core.ipynb #e8fa3661
 @contextmanager
