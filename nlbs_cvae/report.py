@@ -21,10 +21,11 @@ import numpy as np, torch
 from torch import Tensor
 
 from . import __version__
-from .checks import (fit_judge, grey_histograms, intensity_scores, nearest_pairs, obedience_scores, power_spectrum,
+from .checks import (fit_judge, grey_histograms, intensity_scores, nearest_pairs, obedience_scores,
+                              power_spectrum,
                               privacy_scores, small, spectrum_scores, spread_score, use_scores)
-from .core import InputError, RunFolder, Settings, atomic_file, load_settings, read_json, rng, write_atomic, write_json
-from .core import command
+from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, read_json, rng,
+                            write_atomic, write_json)
 from .dataset import Cache, get_data
 from .evaluation import (MINIMUM, Extractor, Score, distances, feature_scores, features, load_extractor,
                                   reconstruction_scores)
@@ -70,6 +71,7 @@ class Evaluation:
     feats:dict=field(default_factory=dict)       # features of each set
     scores:dict=field(default_factory=dict)      # {file: {metric: {column: Score}}}
     seconds:dict=field(default_factory=dict)     # time of each part
+    samples:str=''                               # folder of samples that the model didn't draw here
 
     @property
     def n(self): return len(self.test)
@@ -86,39 +88,49 @@ def open_evaluation(
 )->Evaluation:
     "Open a finished run and choose the images to compare."
     folder = RunFolder(run)
-    if split not in ('test', 'valid'): raise InputError(f"split={split!r}: evaluate on test, or on valid while settings are being chosen")
+    if split not in ('test', 'valid'): raise InputError(f"split={split!r}: evaluate on test, or on valid while "
+                                                        f"settings are being chosen")
     if not folder.settings_file.exists(): raise InputError(f"{run}: no run here (no settings.yaml); name results/<run>")
-    if not (folder.model/'config.json').exists(): raise InputError(f"{run}: the run has no trained model yet; finish it with nlbs_train")
+    if not (folder.model/'config.json').exists(): raise InputError(f"{run}: the run has no trained model yet; finish "
+                                                            f"it with nlbs_train")
     s, generator = load_settings(str(folder.settings_file), overrides), load_generator(folder.model, device)
     cache = get_data(s)
     if generator.meta.get('fingerprint', cache.fingerprint) != cache.fingerprint:
-        raise InputError(f"{cache.path}: these images are not the ones that {run} was trained on (another fingerprint); point data.cache to those")
+        raise InputError(f"{cache.path}: these images are not the ones that {run} was trained on (another "
+                         f"fingerprint); point data.cache to those")
     test, train = Images(cache, cache.rows(split)), Images(cache, cache.rows('train'))
     n = min(len(test), len(train), len(read_manifest(samples)) if samples else s.evaluation.samples)
-    if not n: raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training images")
+    if not n: raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training "
+                               f"images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
     about = _about(s, generator, cache, split, test, train)
-    if samples: about.update(samples=len(read_manifest(samples)), sampler=str(Path(samples).absolute()))
-    return Evaluation(folder, s, generator, about, train, Images(cache, cache.rows('valid')), test, other)
+    if samples: about.update(samples=len(read_manifest(samples)), sampler=f'images of {Path(samples).name}')
+    return Evaluation(folder, s, generator, about, train, Images(cache, cache.rows('valid')), test, other,
+                      samples=str(samples))
 
 def _about(s, generator, cache, split, test, train):
     "What a number means: whose, of what, measured how."
     e, women = s.evaluation, lambda i: len(np.unique(i.subjects))
-    return dict(version=__version__, model=generator.sha256, data=cache.fingerprint, split=split, resolution=list(generator.resolution),
-                images=len(test), women=women(test), training_images=len(train), training_women=women(train), samples=max(e.samples, len(test)),
-                sampler=dict(steps=e.steps, guidance=e.guidance, temperature=e.temperature, seed=0), resamples=e.bootstrap, device=str(generator.device),
-                torch=torch.__version__, numpy=np.__version__, python=platform.python_version(), date=time.strftime('%Y-%m-%d'))
+    return dict(version=__version__, model=generator.sha256, data=cache.fingerprint, split=split,
+                resolution=list(generator.resolution),
+                images=len(test), women=women(test), training_images=len(train), training_women=women(train),
+                samples=max(e.samples, len(test)),
+                sampler=dict(steps=e.steps, guidance=e.guidance, temperature=e.temperature, seed=0),
+                resamples=e.bootstrap, device=str(generator.device),
+                torch=torch.__version__, numpy=np.__version__, python=platform.python_version(),
+                date=time.strftime('%Y-%m-%d'))
 
 # %% ../nbs/06c_report.ipynb #b992cdb4
 def draw(
     e:Evaluation,
 ):
     "Samples under the test images' conditions (or those of a folder), and reconstructions of the test images."
-    if isinstance(e.about['sampler'], str): e.fake, e.fake_codes = read_samples(e.about['sampler'], e.generator)
+    if e.samples: e.fake, e.fake_codes = read_samples(e.samples, e.generator)
     else: _draw_samples(e)
     dev, size = e.generator.device, e.settings.evaluation.batch_size
     batches = [slice(i, i + size) for i in range(0, e.n, size)]
-    e.rec = torch.cat([e.generator.reconstruct(e.test[b].to(dev), torch.as_tensor(e.test.codes[b]).to(dev)).cpu() for b in batches])
+    e.rec = torch.cat([e.generator.reconstruct(e.test[b].to(dev), torch.as_tensor(e.test.codes[b]).to(dev)).cpu()
+                       for b in batches])
 
 def read_samples(
     folder,              # synthetic images with a manifest, from anywhere
@@ -127,7 +139,8 @@ def read_samples(
     "Samples from a folder; an `InputError` where they can't be compared."
     x, codes = torch.from_numpy(read_images(folder))[:, None], generator.conditions.encode_table(read_manifest(folder))
     if tuple(x.shape[2:]) != tuple(generator.resolution):
-        raise InputError(f"{folder}: images of {'x'.join(map(str, x.shape[2:]))} pixels; to be compared they need {'x'.join(map(str, generator.resolution))}")
+        raise InputError(f"{folder}: images of {'x'.join(map(str, x.shape[2:]))} pixels; to be compared they need "
+                         f"{'x'.join(map(str, generator.resolution))}")
     return x, codes
 
 def _draw_samples(e):
@@ -135,9 +148,10 @@ def _draw_samples(e):
     s, codes, conditions = e.settings.evaluation, e.test.codes.copy(), e.generator.conditions
     for k, c in enumerate(conditions):
         if c.counts: codes[np.asarray(c.counts)[codes[:, k]] == 0, k] = c.unknown
-    codes = codes[np.arange(e.about['samples'])%len(codes)] # the first n have the test images' conditions, in their order
+    codes = codes[np.arange(e.about['samples'])%len(codes)] # the first n have the test images' conditions, in order
     where = e.folder.galleries/('samples' if e.about['split'] == 'test' else 'samples_valid')
-    generate(e.generator, where, conditions=codes, steps=s.steps, guidance=s.guidance, temperature=s.temperature, batch_size=s.batch_size, replace=True)
+    generate(e.generator, where, conditions=codes, steps=s.steps, guidance=s.guidance, temperature=s.temperature,
+             batch_size=s.batch_size, replace=True)
     e.fake, e.fake_codes = torch.from_numpy(read_images(where))[:, None], codes
 
 # %% ../nbs/06c_report.ipynb #4f2488c3
@@ -164,12 +178,14 @@ def measure_distances(
     e:Evaluation,
     extractor:Extractor, # network whose features are compared
 )->dict:                 # {metric: {samples, reconstructions, real: Score}}
-    "Distances of samples, reconstructions and other women from the test women, all of one size; then for each condition."
-    keep, size, n, b = e.folder.metrics/'features', 64 if 'cuda' in extractor.device else 8, e.n, e.settings.evaluation.bootstrap
+    "Distances of samples, reconstructions and other women from the test women; then for each condition."
+    keep, size = e.folder.metrics/'features', 64 if 'cuda' in extractor.device else 8
+    n, b = e.n, e.settings.evaluation.bootstrap
     sets = dict(test=e.test, train=e.train, valid=e.valid, fake=e.fake, rec=e.rec)
     e.feats = {k: features(extractor, x, keep, size) for k, x in sets.items() if len(x)}
     e.feats['other'] = e.feats['train'][np.searchsorted(e.train.rows, e.other.rows)]
-    columns = dict(samples=(e.feats['fake'][:n], None), reconstructions=(e.feats['rec'], e.test.subjects), real=(e.feats['other'], e.other.subjects))
+    columns = dict(samples=(e.feats['fake'][:n], None), reconstructions=(e.feats['rec'], e.test.subjects),
+                   real=(e.feats['other'], e.other.subjects))
     found = {name: feature_scores(e.feats['test'], f, e.test.subjects, who, b) for name, (f, who) in columns.items()}
     names = {k: f'{k}_{extractor.name.lower()}' for k in ('fd', 'fd_infinity', 'kid')}
     table = {names.get(k, k): {c: s[k] for c, s in found.items()} for k in found['samples']}
@@ -182,7 +198,8 @@ def _by_condition(e, repeats):
             i, j, o = (np.flatnonzero(codes[:, k] == v) for codes in (e.test.codes, e.fake_codes, e.other.codes))
             m = min(map(len, (i, j, o)))
             if m < MINIMUM['frechet'] or c.unknown < 2: continue
-            one = lambda f, rows: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]], repeats=repeats, only_fd=True)['fd']
+            one = lambda f, rows: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
+                                                 repeats=repeats, only_fd=True)['fd']
             yield f'{c.name}={label}', dict(samples=one(e.feats['fake'], j), real=one(e.feats['other'], o))
 
 # %% ../nbs/06c_report.ipynb #354bb3b1
@@ -190,11 +207,15 @@ def measure_pixels(
     e:Evaluation,
 )->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope: {samples, reconstructions, real: Score}
     "Variety, grey values and texture."
-    b, columns = e.settings.evaluation.bootstrap, dict(samples=(e.fake[:e.n], None), reconstructions=(e.rec, e.test.subjects), real=(e.other[:], e.other.subjects))
-    found = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b) for c, (x, who) in columns.items()}
+    b, columns = e.settings.evaluation.bootstrap, dict(samples=(e.fake[:e.n], None),
+                                                       reconstructions=(e.rec, e.test.subjects),
+                                                       real=(e.other[:], e.other.subjects))
+    found = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b)
+             for c, (x, who) in columns.items()}
     groups = dict(samples=e.fake_codes[:e.n], reconstructions=e.test.codes, real=e.other.codes)
     for c, (x, who) in columns.items(): found[c]['ms_ssim_pairs'] = spread_score(x, _group(groups[c]), who, repeats=b)
-    return {k: {c: s[k] for c, s in found.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum', 'slope')}
+    return {k: {c: s[k] for c, s in found.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum',
+                                                             'slope')}
 
 def _group(codes):
     "A number for each combination of the first two conditions: finer groups would hold single images."
@@ -204,20 +225,25 @@ def measure_obedience(
     e:Evaluation,
 )->tuple: # two tables: {condition: {samples, reconstructions, real}}, {condition: {trained on: Score}}
     "What a judge trained on real images finds in samples; and what samples teach."
-    s, conditions, thumbs = e.settings.evaluation, e.generator.conditions, lambda i: torch.cat([small(i[k:k+512]) for k in range(0, len(i), 512)])
+    s, conditions, thumbs = e.settings.evaluation, e.generator.conditions, lambda i: torch.cat([small(i[k:k+512])
+        for k in range(0, len(i), 512)])
     train, valid = ((thumbs(i), i.codes) for i in (e.train, e.valid if len(e.valid) else e.train))
     judge = fit_judge(*train, *valid, conditions, s.classifier_epochs)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
-    found = dict(samples=ask(e.fake, e.fake_codes), reconstructions=ask(e.rec, e.test.codes, e.test.subjects), real=ask(e.x, e.test.codes, e.test.subjects))
-    use = use_scores(train, (small(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions, e.test.subjects, s.classifier_epochs, s.bootstrap, judge=judge)
+    found = dict(samples=ask(e.fake, e.fake_codes), reconstructions=ask(e.rec, e.test.codes, e.test.subjects),
+                 real=ask(e.x, e.test.codes, e.test.subjects))
+    use = use_scores(train, (small(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions,
+                     e.test.subjects, s.classifier_epochs, s.bootstrap, judge=judge)
     return {c: {k: f[c] for k, f in found.items()} for c in conditions.names}, use
 
 def measure_privacy(
     e:Evaluation,
 )->dict: # closer_to_training, membership_auc, near_duplicates: {samples, real: Score}
     "Whether samples give away training women; `real` puts validation women in the samples' place."
-    ask = lambda f: privacy_scores(e.feats['train'], e.feats['test'], f, e.train.subjects, e.test.subjects, e.settings.evaluation.bootstrap)
-    found = dict(samples=ask(e.feats['fake'])) | (dict(real=ask(e.feats['valid'])) if 'valid' in e.feats and e.about['split'] == 'test' else {})
+    ask = lambda f: privacy_scores(e.feats['train'], e.feats['test'], f, e.train.subjects, e.test.subjects,
+                                   e.settings.evaluation.bootstrap)
+    found = dict(samples=ask(e.feats['fake'])) | (dict(real=ask(e.feats['valid'])) if 'valid' in e.feats
+                                                  and e.about['split'] == 'test' else {})
     return {k: {c: f[k] for c, f in found.items()} for k in found['samples']}
 
 # %% ../nbs/06c_report.ipynb #7c291ccb
@@ -227,9 +253,12 @@ def measure(
 )->dict:                  # {file: {metric: {column: Score}}}
     "Draw and measure everything."
     net, start = load_extractor(extractor, str(e.generator.device)), time.perf_counter()
-    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=f'{net.size}x{net.size} bicubic', key=net.key)
-    parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e), fid_scores=lambda: measure_distances(e, net),
-                 image_scores=lambda: measure_pixels(e), obedience=lambda: measure_obedience(e), privacy_scores=lambda: measure_privacy(e))
+    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=f'{net.size}x{net.size} bicubic',
+                                key=net.key)
+    parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e),
+                 fid_scores=lambda: measure_distances(e, net),
+                 image_scores=lambda: measure_pixels(e), obedience=lambda: measure_obedience(e),
+                 privacy_scores=lambda: measure_privacy(e))
     for name, part in parts.items():
         found = part()
         if name == 'obedience': e.scores['obedience_scores'], e.scores['use_scores'] = found
@@ -239,11 +268,15 @@ def measure(
 
 # %% ../nbs/06c_report.ipynb #901ef0cc
 SCHEMA = 'nlbs-cvae metrics 1'
-COLUMN = dict(samples='samples', reconstructions='reconstructions', real='real against real', chance='another woman', synthetic='as many synthetic',
+COLUMN = dict(samples='samples', reconstructions='reconstructions', real='real against real', chance='another woman',
+              synthetic='as many synthetic',
               real_same_size='as many real', real_all='all real', real_and_synthetic='real + synthetic')
-METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images', kid='KID (unbiased)', ms_ssim_pairs='likeness of pairs (MS-SSIM)', intensity='grey values off by, %',
-              breast_area='breast area off by, %', spectrum='power spectrum off by, dB', slope='exponent of the spectrum', closer_to_training='nearest to a training image',
-              membership_auc='membership AUC', near_duplicates='near duplicates', ssim='SSIM', ms_ssim='MS-SSIM', psnr='PSNR, dB', mae='absolute error')
+METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images', kid='KID (unbiased)',
+              ms_ssim_pairs='likeness of pairs (MS-SSIM)', intensity='grey values off by, %',
+              breast_area='breast area off by, %', spectrum='power spectrum off by, dB',
+              slope='exponent of the spectrum', closer_to_training='nearest to a training image',
+              membership_auc='membership AUC', near_duplicates='near duplicates', ssim='SSIM', ms_ssim='MS-SSIM',
+              psnr='PSNR, dB', mae='absolute error')
 
 def metrics_folder(
     e:Evaluation,
@@ -257,9 +290,10 @@ def write_metrics(
     "Write `metrics/*.json`."
     files = []
     for name, table in e.scores.items():
-        first = {metric: next(iter(row.values())).value for metric, row in table.items()} if name != 'use_scores' else {m: row['synthetic'].value for m, row in table.items()}
+        first = {m: (row.get('synthetic') or next(iter(row.values()))).value for m, row in table.items()}
         files.append(metrics_folder(e)/f'{name}.json')
-        write_json(files[-1], dict(schema=SCHEMA, name=name, **first, about=e.about, scores={m: {c: asdict(s) for c, s in row.items()} for m, row in table.items()}))
+        write_json(files[-1], dict(schema=SCHEMA, name=name, **first, about=e.about,
+                                   scores={m: {c: asdict(s) for c, s in row.items()} for m, row in table.items()}))
     return files
 
 def read_metrics(
@@ -276,7 +310,8 @@ def show_scores(
 ):            # DataFrame of texts
     "A file's scores as a table to look at."
     import pandas as pd
-    return pd.DataFrame({METRIC.get(m, m): {COLUMN.get(c, c): str(s) for c, s in row.items()} for m, row in e.scores[file].items()}).T
+    return pd.DataFrame({METRIC.get(m, m): {COLUMN.get(c, c): str(s) for c, s in row.items()}
+                         for m, row in e.scores[file].items()}).T
 
 # %% ../nbs/06c_report.ipynb #352c83d9
 GOOD, FAIR, POOR, OPEN = 'good', 'fair', 'poor', 'not measured'
@@ -303,7 +338,8 @@ def _tissue(e):
     row, rule = e.scores['fid_scores'][key], 'good up to 2 times real against real, fair up to 4'
     s, r = row['samples'], row['real']
     if s.value is None: return Finding('Likeness', OPEN, f'{name}: {s.note}.', rule)
-    return Finding('Likeness', grade(s.value/max(r.value, 1e-9), 2, 4), f'{name} of samples {s}, of other real women {r}, {s.n[0]} images each: '
+    return Finding('Likeness', grade(s.value/max(r.value, 1e-9), 2, 4),
+                   f'{name} of samples {s}, of other real women {r}, {s.n[0]} images each: '
                    f'{s.value/max(r.value, 1e-9):.1f} times; of reconstructions {row["reconstructions"]}.', rule)
 
 def _texture(e):
@@ -311,19 +347,25 @@ def _texture(e):
     row, rule = e.scores['image_scores']['spectrum'], 'good up to 1.5 dB more than real against real, fair up to 4 dB'
     s, r, slope = row['samples'], row['real'], e.scores['image_scores']['slope']
     if s.value is None: return Finding('Texture', OPEN, f'Power spectrum: {s.note}.', rule)
-    return Finding('Texture', grade(s.value - r.value, 1.5, 4), f'Power spectrum {s.value:.1f} dB from the real one (other real women {r.value:.1f} dB); '
-                   f'it falls with the power {slope["samples"].value:.2f} of frequency (real {slope["real"].value:.2f}).', rule)
+    return Finding('Texture', grade(s.value - r.value, 1.5, 4),
+                   f'Power spectrum {s.value:.1f} dB from the real one (other real women {r.value:.1f} dB); '
+                   f'it falls with the power {slope["samples"].value:.2f} of frequency (real '
+                   f'{slope["real"].value:.2f}).', rule)
 
 def _obedience(e):
     "Whether view and side are what was asked for; other conditions are in the table."
     rule = 'good where the judge finds it in samples as often as in real women, less 0.05; fair less 0.15'
-    measured = {k: r for k, r in e.scores['obedience_scores'].items() if r['samples'].value is not None and r['real'].value is not None}
+    measured = {k: r for k, r in e.scores['obedience_scores'].items() if r['samples'].value is not None
+                and r['real'].value is not None}
     rows = {k: r for k, r in measured.items() if (r['real'].low or r['real'].value) > chance_of(r['real'])}
-    blind = f' Not readable in real women, so not judged: {", ".join(k for k in e.scores["obedience_scores"] if k not in rows)}.' if len(rows) < len(e.scores['obedience_scores']) else ''
+    blind = [k for k in e.scores['obedience_scores'] if k not in rows]
+    blind = f' Not readable in real women, so not judged: {", ".join(blind)}.' if blind else ''
     if not rows: return Finding('Obedience', OPEN, f'No condition could be judged.{blind}', rule)
     worst = max(r['real'].value - r['samples'].value for r in rows.values())
-    return Finding('Obedience', grade(worst, .05, .15), 'The judge finds what was asked for, in samples and in real women: ' +
-                   ', '.join(f'{k} {r["samples"].value:.2f} and {r["real"].value:.2f}' for k, r in rows.items()) + f' (balanced accuracy).{blind}', rule)
+    return Finding('Obedience', grade(worst, .05, .15),
+                   'The judge finds what was asked for, in samples and in real women: ' +
+                   ', '.join(f'{k} {r["samples"].value:.2f} and {r["real"].value:.2f}' for k, r in rows.items()) +
+                   f' (balanced accuracy).{blind}', rule)
 
 def chance_of(
     s:Score, # its note says 'chance 0.50'
@@ -337,20 +379,26 @@ def _variety(e):
     row, alike = e.scores['fid_scores']['coverage'], e.scores['image_scores']['ms_ssim_pairs']
     s, r = row['samples'], row['real']
     if s.value is None: return Finding('Variety', OPEN, f'Coverage: {s.note}.', rule)
-    pairs = f' Pairs of samples are alike by {alike["samples"].value:.2f}, of real images by {alike["real"].value:.2f} (MS-SSIM).' if None not in (alike['samples'].value, alike['real'].value) else ''
-    return Finding('Variety', grade(s.value/max(r.value, 1e-9), .8, .5), f'Samples cover {s.value:.0%} of the test images, other real women {r.value:.0%}.{pairs}', rule)
+    a, b = alike['samples'].value, alike['real'].value
+    pairs = '' if None in (a, b) else f' Pairs of samples are alike by {a:.2f}, of real images by {b:.2f} (MS-SSIM).'
+    return Finding('Variety', grade(s.value/max(r.value, 1e-9), .8, .5),
+                   f'Samples cover {s.value:.0%} of the test images, other real women {r.value:.0%}.{pairs}', rule)
 
 def _privacy(e):
     "Whether training women shine through."
-    rule = 'good where both intervals hold chance or less, near duplicates are at most twice the expected and likeness isn\'t poor; poor where an interval lies above chance and duplicates exceed that too'
+    rule = ("good where both intervals hold chance or less, near duplicates are at most twice the expected and "
+            "likeness isn't poor; poor where an interval lies above chance and duplicates exceed that too")
     rows = {k: r['samples'] for k, r in e.scores['privacy_scores'].items()}
     near, auc, copies = rows.values()
     if near.value is None: return Finding('Privacy', OPEN, f'Copying: {near.note}.', rule)
     chance, most = chance_of(near), max(2*.01*copies.n[0], 3)
     above, many = (near.low or 0) > chance_of(near) or (auc.low or 0) > .5, copies.value > most
     far = _tissue(e).mark == POOR # far from all real images, a sample has no neighbours to speak of
-    return Finding('Privacy', POOR if above and many else FAIR if above or many or far else GOOD, ('Samples are far from all real images, so this says little: ' if far else '') + f'{near.value:.0%} of samples are nearest to a training image (chance {chance:.0%}); '
-                   f'membership can be told with an AUC of {auc}; {copies.value:.0f} near duplicates ({copies.note}).', rule)
+    return Finding('Privacy', POOR if above and many else FAIR if above or many or far else GOOD,
+                   ('Samples are far from all real images, so this says little: ' if far else '') +
+                   f'{near.value:.0%} of samples are nearest to a training image (chance {chance:.0%}); '
+                   f'membership can be told with an AUC of {auc}; {copies.value:.0f} near duplicates ({copies.note}).',
+                   rule)
 
 def verdict(
     e:Evaluation,
@@ -370,7 +418,9 @@ def new_page(
     fig = Figure(figsize=(8.27, 11.69), dpi=55)
     fig.text(.08, .945, title, fontsize=15, weight='bold', va='bottom')
     fig.text(.08, .935, _wrap(lead, 104), fontsize=8.5, va='top', color='#333333', linespacing=1.35)
-    fig.text(.08, .025, f'{e.folder.path.name} · model {e.about["model"][:12]} · {e.about["split"]} women · NLBS-CVAE {e.about["version"]} · {e.about["date"]}', fontsize=6.5, color='#777777')
+    a = e.about
+    foot = e.folder.path.name, f'model {a["model"][:12]}', f'{a["split"]} women', f'NLBS-CVAE {a["version"]}', a['date']
+    fig.text(.08, .025, ' · '.join(foot), fontsize=6.5, color='#777777')
     return fig
 
 def _wrap(text, width):
@@ -390,14 +440,16 @@ def put_table(
     "A table of scores with their intervals."
     columns = list(columns or dict.fromkeys(c for row in table.values() for c in row))
     xs, step = [.08, *np.linspace(.34, .94, len(columns) + 1)[1:]], .0185
-    for x, text in zip(xs, [head, *(titles.get(c, c) for c in columns)]): fig.text(x, top, text, fontsize=8, weight='bold', ha='left' if x == .08 else 'right')
+    for x, text in zip(xs, [head, *(titles.get(c, c) for c in columns)]): fig.text(x, top, text, fontsize=8,
+        weight='bold', ha='left' if x == .08 else 'right')
     fig.add_artist(_line(fig, top - .005))
     for i, (metric, row) in enumerate(table.items(), 1):
         fig.text(xs[0], top - i*step, (names or {}).get(metric, metric), fontsize=8)
         for x, c in zip(xs[1:], columns):
             s = row.get(c)
-            text = '' if s is None else str(s) if s.value is not None else 'too few' if 'needs at least' in s.note else '—'
-            fig.text(x, top - i*step, text, fontsize=8 if len(columns) < 4 else 7, ha='right', color='#999999' if s is None or s.value is None else 'black')
+            text = '' if s is None else str(s) if s.value is not None else 'too few' if 'at least' in s.note else '—'
+            fig.text(x, top - i*step, text, fontsize=8 if len(columns) < 4 else 7, ha='right',
+                     color='#999999' if s is None or s.value is None else 'black')
     fig.add_artist(_line(fig, top - (len(table) + .4)*step))
     return top - (len(table) + 1.6)*step
 
@@ -445,9 +497,11 @@ def labels(
 )->list:   # a short text for each
     "Conditions as titles of images."
     plain = ('view', 'laterality', 'age')
-    text = lambda row, first: ' '.join(c.label(v) if first else f'{c.name.replace("_", " ")} {c.label(v)}' for c, v in zip(e.generator.conditions, map(int, row))
+    text = lambda row, first: ' '.join(c.label(v) if first else f'{c.name.replace("_", " ")} {c.label(v)}'
+                                       for c, v in zip(e.generator.conditions, map(int, row))
                                        if v != c.unknown and (c.name in plain) == first)
-    return ['\n'.join(filter(None, (text(row, True), text(row, False).replace('false positive', 'fp')))) for row in codes]
+    return ['\n'.join(filter(None, (text(row, True), text(row, False).replace('false positive', 'fp'))))
+            for row in codes]
 
 def women(n:int)->str:
     "'1 woman', '2 women'."
@@ -458,8 +512,11 @@ def page_verdict(
 ):
     "Page 1: verdict and figure."
     a = e.about
-    fig = new_page(e, 'Synthetic mammograms: evaluation', f'{a["images"]} {a["split"]} images of {women(a["women"])}, none of whom the model was trained on, against as many samples with the same conditions. '
-                   f'Trained on {a["training_images"]} images of {women(a["training_women"])} at {"x".join(map(str, a["resolution"]))} pixels.')
+    fig = new_page(e, 'Synthetic mammograms: evaluation',
+                   f'{a["images"]} {a["split"]} images of {women(a["women"])}, none of whom the model was trained on, '
+                   f'against as many samples with the same conditions. '
+                   f'Trained on {a["training_images"]} images of {women(a["training_women"])} at '
+                   f'{"x".join(map(str, a["resolution"]))} pixels.')
     top = .875
     for f in verdict(e):
         fig.text(.08, top, f.subject, fontsize=10, weight='bold', va='top')
@@ -467,14 +524,17 @@ def page_verdict(
         fig.text(.32, top, _wrap(f.text, 80), fontsize=8.5, va='top', linespacing=1.3)
         top -= .0155*len(_wrap(f.text, 80).split('\n')) + .013
     rows = shown(e)
-    pictures = [('Samples, asked for with the conditions of the real images below' if not public else 'Samples', e.fake[rows])]
+    pictures = [('Samples, asked for with the conditions of the real images below' if not public else 'Samples',
+                 e.fake[rows])]
     if not public: pictures.append(('Real test images with these conditions', e.test[rows]))
     more = shown(e, 16)[8:]
     if len(more) == 8: pictures += [('More samples', e.fake[more])] + ([] if public else [('Real', e.test[more])])
     top = put_images(fig, top - .012, pictures, titles=None)
     rules = '\n'.join(_wrap(f'{f.subject}: {f.rule}.', 132) for f in verdict(e))
-    fig.text(.08, max(top, .05 + .0115*(rules.count("\n") + 2)), 'What the marks mean', fontsize=7.5, weight='bold', va='top')
-    fig.text(.08, max(top, .05 + .0115*(rules.count("\n") + 2)) - .014, rules, fontsize=6.8, va='top', color='#444444', linespacing=1.35)
+    fig.text(.08, max(top, .05 + .0115*(rules.count("\n") + 2)), 'What the marks mean', fontsize=7.5, weight='bold',
+             va='top')
+    fig.text(.08, max(top, .05 + .0115*(rules.count("\n") + 2)) - .014, rules, fontsize=6.8, va='top', color='#444444',
+             linespacing=1.35)
     return fig
 
 # %% ../nbs/06c_report.ipynb #056c7ac2
@@ -492,20 +552,29 @@ def page_numbers(
 ):
     "Page 2: distances."
     a, x = e.about, e.about['extractor']
-    fig = new_page(e, 'Distances', f'All at one size: {a["images"]} images a side. "Real against real" puts {a["images"]} training images of other women in the samples\' place: '
-                   'it is what a perfect generator would reach. In brackets: 95 % intervals, from random halves of the women.')
+    fig = new_page(e, 'Distances', f'All at one size: {a["images"]} images a side. "Real against real" puts '
+                   f'{a["images"]} training images of other women in the samples\' place: '
+                   'it is what a perfect generator would reach. In brackets: 95 % intervals, from random halves of '
+                   'the women.')
     fid = e.scores['fid_scores']
     main = {k: v for k, v in fid.items() if '[' not in k}
     names = {k: METRIC.get(k.split('_' + a['extractor']['key'][3:])[0], k) for k in main} | {x['key']: x['name']}
     top = put_table(fig, .868, main, names=names)
-    top = put_text(fig, top, f'{x["name"]}: Fréchet distance between features of {x["name"][3:]}, weights SHA-256 {x["sha256"][:16]}…, images {x["input"]}; not comparable with an FID on Inception features. '
-                   'Lower is nearer; with few images it is above 0 even for real against real, and the extrapolation takes that away. KID is 0 on average for real against real. Precision: share of samples that lie '
-                   'among real images; recall: share of real images that lie among samples; density and coverage: the same, less shaken by outliers (k = 5).', color='#444444')
+    top = put_text(fig, top, f'{x["name"]}: Fréchet distance between features of {x["name"][3:]}, weights SHA-256 '
+                   f'{x["sha256"][:16]}…, images {x["input"]}; not comparable with an FID on Inception features. '
+                   'Lower is nearer; with few images it is above 0 even for real against real, and the extrapolation '
+                   'takes that away. KID is 0 on average for real against real. Precision: share of samples that lie '
+                   'among real images; recall: share of real images that lie among samples; density and coverage: the '
+                   'same, less shaken by outliers (k = 5).', color='#444444')
     if split := {k: v for k, v in fid.items() if '[' in k}:
-        top = put_table(fig, top, split, ['samples', 'real'], {k: k[k.index('[') + 1:-1] for k in split}, f'{x["name"]} by condition')
+        top = put_table(fig, top, split, ['samples', 'real'], {k: k[k.index('[') + 1:-1] for k in split},
+                        f'{x["name"]} by condition')
     top = put_table(fig, top, e.scores['image_scores'], names=METRIC, head='Pixels')
-    top = put_text(fig, top, 'Likeness of pairs: MS-SSIM of random pairs that share view and side; above the real one, samples are too much alike. Grey values: Wasserstein distance between histograms of the breast. '
-                   'Spectrum: difference of the mean power spectra; its exponent is near 3 in mammograms (Burgess et al., 2001); higher means smoother.', color='#444444')
+    top = put_text(fig, top, 'Likeness of pairs: MS-SSIM of random pairs that share view and side; above the real '
+                   'one, samples are too much alike. Grey values: Wasserstein distance between histograms of the '
+                   'breast. '
+                   'Spectrum: difference of the mean power spectra; its exponent is near 3 in mammograms (Burgess et '
+                   'al., 2001); higher means smoother.', color='#444444')
     plot_spectrum(e, fig.add_axes([.11, top - .2, .36, .17])); plot_greys(e, fig.add_axes([.57, top - .2, .36, .17]))
     return fig
 
@@ -526,25 +595,33 @@ def plot_greys(e, ax):
 
 def _axes(ax, title, xlabel, ylabel=''):
     "The look of all plots."
-    ax.set_title(title, fontsize=8, weight='bold', loc='left'); ax.set_xlabel(xlabel, fontsize=7); ax.set_ylabel(ylabel, fontsize=7)
-    ax.tick_params(labelsize=6.5); ax.legend(fontsize=6.5, frameon=False); ax.spines[['top', 'right']].set_visible(False)
+    ax.set_title(title, fontsize=8, weight='bold', loc='left'); ax.set_xlabel(xlabel,
+        fontsize=7); ax.set_ylabel(ylabel, fontsize=7)
+    ax.tick_params(labelsize=6.5); ax.legend(fontsize=6.5,
+        frameon=False); ax.spines[['top', 'right']].set_visible(False)
 
 # %% ../nbs/06c_report.ipynb #d0a8aa78
 def page_reconstruction(
     e:Evaluation, public:bool=False,
 ):
     "Page 3: what the model keeps of an image."
-    fig = new_page(e, 'Reconstruction', 'Through the latents and back: what the model can represent at all. Samples can\'t be better than this. "Another woman" is the same metric between '
-                   'two test images with the same conditions: the value of an image that is right in general and wrong in particular.')
+    fig = new_page(e, 'Reconstruction', 'Through the latents and back: what the model can represent at all. Samples '
+                   'can\'t be better than this. "Another woman" is the same metric between '
+                   'two test images with the same conditions: the value of an image that is right in general and '
+                   'wrong in particular.')
     top = put_table(fig, .877, e.scores['ssim_scores'], names=METRIC)
-    top = put_text(fig, top, 'SSIM (Wang et al., 2004) with an 11-pixel Gaussian window; MS-SSIM with as many of the published five scales as the image allows' +
-                   (f' (here {note})' if (note := e.scores['ssim_scores']['ms_ssim']['reconstructions'].note) else '') + '; PSNR and absolute error on grey values from 0 to 1.', color='#444444')
+    top = put_text(fig, top, 'SSIM (Wang et al., 2004) with an 11-pixel Gaussian window; MS-SSIM with as many of the '
+                   'published five scales as the image allows' +
+                   (f' (here {note})' if (note := e.scores['ssim_scores']['ms_ssim']['reconstructions'].note)
+                    else '') + '; PSNR and absolute error on grey values from 0 to 1.', color='#444444')
     if public: put_text(fig, top, 'Pictures left out: reconstructions show real women.', 8.5)
     else:
         rows = shown(e)
-        top = put_images(fig, top, [('Real', e.test[rows]), ('Reconstruction', e.rec[rows]), ('Difference (grey: none)', (e.rec[rows] - e.test[rows]).clamp(-1, 1))])
+        top = put_images(fig, top, [('Real', e.test[rows]), ('Reconstruction', e.rec[rows]),
+                                    ('Difference (grey: none)', (e.rec[rows] - e.test[rows]).clamp(-1, 1))])
         more = shown(e, 16)[8:]
-        if len(more): put_images(fig, top, [('Real', e.test[more]), ('Reconstruction', e.rec[more]), ('Difference', (e.rec[more] - e.test[more]).clamp(-1, 1))])
+        if len(more): put_images(fig, top, [('Real', e.test[more]), ('Reconstruction', e.rec[more]),
+                                            ('Difference', (e.rec[more] - e.test[more]).clamp(-1, 1))])
     return fig
 
 # %% ../nbs/06c_report.ipynb #53e587fa
@@ -552,17 +629,25 @@ def page_obedience(
     e:Evaluation, public:bool=False,
 ):
     "Page 4: conditions."
-    fig = new_page(e, 'Obedience and use', 'A judge, a small network trained on real training images, reads the conditions of samples and of real test women. Balanced accuracy: rare values count as much as common ones.')
-    top = put_table(fig, .877, e.scores['obedience_scores'], ['samples', 'reconstructions', 'real'], head='What the judge finds', titles=dict(real='real test women'))
+    fig = new_page(e, 'Obedience and use',
+                   'A judge, a small network trained on real training images, reads the conditions of samples and of '
+                   'real test women. Balanced accuracy: rare values count as much as common ones.')
+    top = put_table(fig, .877, e.scores['obedience_scores'], ['samples', 'reconstructions', 'real'],
+                    head='What the judge finds', titles=dict(real='real test women'))
     notes = sorted({f'{k}: {r["samples"].note}' for k, r in e.scores['obedience_scores'].items()})
     top = put_text(fig, top, '. '.join(notes) + '.', color='#444444')
-    top = put_table(fig, top, e.scores['use_scores'], ['synthetic', 'real_same_size', 'real_all', 'real_and_synthetic'], head='Trained on … tested on real')
+    top = put_table(fig, top, e.scores['use_scores'], ['synthetic', 'real_same_size', 'real_all',
+                                                       'real_and_synthetic'], head='Trained on … tested on real')
     notes = next(iter(e.scores['use_scores'].values()))
-    top = put_text(fig, top, 'The same network trained on other images and tested on the test women: ' + ', '.join(f'{COLUMN[k]} ({s.note.split("trained on ")[-1]})' for k, s in notes.items() if 'trained on' in s.note) + '.', color='#444444')
+    top = put_text(fig, top, 'The same network trained on other images and tested on the test women: ' +
+                   ', '.join(f'{COLUMN[k]} ({s.note.split("trained on ")[-1]})'
+                             for k, s in notes.items() if 'trained on' in s.note) + '.', color='#444444')
     plot_obedience(e, fig.add_axes([.2, top - .17, .7, .15]))
     top -= .215
-    top = put_text(fig, top, 'One condition changed at a time, with the same noise: only what belongs to the condition should change.', 8.5)
-    base = ','.join(f'{c.name}={c.values[int(np.argmax(c.counts[:-1]))]}' for c in e.generator.conditions if c.counts and sum(c.counts[:-1]) and c.name in ('view', 'laterality')) or 'any'
+    top = put_text(fig, top, 'One condition changed at a time, with the same noise: only what belongs to the '
+                   'condition should change.', 8.5)
+    base = ','.join(f'{c.name}={c.values[int(np.argmax(c.counts[:-1]))]}' for c in e.generator.conditions if c.counts
+                    and sum(c.counts[:-1]) and c.name in ('view', 'laterality')) or 'any'
     put_sheet(vary_conditions(e.generator, base, steps=e.settings.evaluation.steps), fig, top)
     return fig
 
@@ -573,9 +658,11 @@ def plot_obedience(e, ax):
         for i, r in enumerate(rows.values()):
             s = r[column]
             if s.value is None: continue
-            ax.plot([s.low if s.low is not None else s.value, s.high if s.high is not None else s.value], [i + dy]*2, '-', color=colour, lw=1.5)
+            ax.plot([s.low if s.low is not None else s.value, s.high if s.high is not None else s.value], [i + dy]*2,
+                    '-', color=colour, lw=1.5)
             ax.plot(s.value, i + dy, 'o', color=colour, ms=4, label=column if i == 0 else None)
-    ax.set_yticks(range(len(rows)), rows); ax.set_xlim(0, 1.02); ax.set_ylim(-.6, max(.6, len(rows) - .4)); ax.invert_yaxis()
+    ax.set_yticks(range(len(rows)), rows); ax.set_xlim(0, 1.02); ax.set_ylim(-.6,
+        max(.6, len(rows) - .4)); ax.invert_yaxis()
     if rows: _axes(ax, 'read rightly', 'balanced accuracy')
 
 def put_sheet(
@@ -598,26 +685,37 @@ def page_privacy(
     e:Evaluation, public:bool=False,
 ):
     "Page 5: nearest training women."
-    fig = new_page(e, 'Nobody\'s portrait', 'Do samples give away who was trained on? "Real against real" puts images of validation women in the samples\' place: women the model never learnt from.')
+    fig = new_page(e, 'Nobody\'s portrait',
+                   'Do samples give away who was trained on? "Real against real" puts images of validation women in '
+                   'the samples\' place: women the model never learnt from.')
     top = put_table(fig, .877, e.scores['privacy_scores'], names=METRIC)
     row = {k: r['samples'].note for k, r in e.scores['privacy_scores'].items()}
-    top = put_text(fig, top, f'Nearest to a training image: share of samples that are nearer to a training image than to any test image ({row["closer_to_training"]}, by their numbers). Membership AUC: how well an attacker who holds the '
-                   f'samples tells training from test images by their distance to the nearest sample (0.5: not at all). Near duplicates: samples nearer to a training image than 99 % of test images are ({row["near_duplicates"]}). '
-                   'Smooth samples are near to everything, test women included; a copy is near to one training woman only. Distances are between features; a person should look at the pairs.', color='#444444')
+    top = put_text(fig, top, f'Nearest to a training image: share of samples that are nearer to a training image than '
+                   f'to any test image ({row["closer_to_training"]}, by their numbers). Membership AUC: how well an '
+                   f'attacker who holds the '
+                   f'samples tells training from test images by their distance to the nearest sample (0.5: not at '
+                   f'all). Near duplicates: samples nearer to a training image than 99 % of test images are '
+                   f'({row["near_duplicates"]}). '
+                   'Smooth samples are near to everything, test women included; a copy is near to one training woman '
+                   'only. Distances are between features; a person should look at the pairs.', color='#444444')
     if 'fake' in e.feats:
         plot_nearest(e, fig.add_axes([.11, top - .17, .8, .15]))
         top -= .225
-        top = put_text(fig, top, 'Pictures left out: they show real women.' if public else 'The samples that are nearest to a training image, the nearest first', 8.5)
+        top = put_text(fig, top, 'Pictures left out: they show real women.' if public
+                       else 'The samples that are nearest to a training image, the nearest first', 8.5)
         if not public: put_pairs(e, fig, top)
     return fig
 
 def plot_nearest(e, ax):
     "Distances to the nearest image."
     f = e.feats
-    sets = (('samples to training', f['fake'], f['train'], 'C1'), ('test women to training', f['test'], f['train'], 'k'), ('samples to test women', f['fake'], f['test'], 'C0'))
+    sets = (('samples to training', f['fake'], f['train'], 'C1'), ('test women to training', f['test'], f['train'],
+                                                                   'k'), ('samples to test women', f['fake'],
+                                                                          f['test'], 'C0'))
     near = {n: distances(a, b).min(1) for n, a, b, _ in sets}
     bins = np.linspace(0, max(map(np.max, near.values())), 40)
-    for name, *_, colour in sets: ax.hist(near[name], bins, density=True, histtype='step', color=colour, lw=1.2, label=name)
+    for name, *_, colour in sets: ax.hist(near[name], bins, density=True, histtype='step', color=colour, lw=1.2,
+                                          label=name)
     _axes(ax, 'distance to the nearest image', 'between features')
 
 def put_pairs(e, fig, top, n=8):
@@ -626,14 +724,17 @@ def put_pairs(e, fig, top, n=8):
     i, j = (np.array([p[k] for p in pairs]) for k in (0, 1))
     d = distances(e.feats['fake'][i], e.feats['test'])
     titles = [[''] * len(i), [f'{p[2]:.2f}' for p in pairs], [f'{v:.2f}' for v in d.min(1)]]
-    put_images(fig, top, [('Sample', e.fake[i]), ('Nearest training image, and its distance', e.train[j]), ('Nearest test image, and its distance', e.test[d.argmin(1)])], titles=titles)
+    put_images(fig, top, [('Sample', e.fake[i]), ('Nearest training image, and its distance', e.train[j]),
+                          ('Nearest test image, and its distance', e.test[d.argmin(1)])], titles=titles)
 
 # %% ../nbs/06c_report.ipynb #12ab4acb
 def page_gallery(
     e:Evaluation, public:bool=False,
 ):
     "Page 6: many samples, not chosen by looks."
-    fig = new_page(e, 'Gallery', 'Samples as they come: chosen for the variety of their conditions, by a rule that doesn\'t see them. ' + ('' if public else 'Below each row, real test images with the same conditions.'))
+    fig = new_page(e, 'Gallery', 'Samples as they come: chosen for the variety of their conditions, by a rule that '
+                   'doesn\'t see them. ' + ('' if public
+                                            else 'Below each row, real test images with the same conditions.'))
     rows, top = shown(e, 24), .885
     for k in range(0, len(rows), 6):
         part = rows[k:k+6]
@@ -643,9 +744,12 @@ def page_gallery(
     return fig
 
 LIMITS = ('Images are synthetic. They are of no person, and not for diagnosis.',
-          'The model knows the women it was trained on, their scanner and their screening programme; nothing here says how it does elsewhere.',
-          'The features come from a network trained on photographs: they rank blur, noise and missing variety rightly, but aren\'t a radiologist\'s eye.',
-          'What the judge can\'t read in real women, it can\'t find in samples: a low value there says nothing about the sampler.',
+          'The model knows the women it was trained on, their scanner and their screening programme; nothing here '
+          'says how it does elsewhere.',
+          'The features come from a network trained on photographs: they rank blur, noise and missing variety '
+          'rightly, but aren\'t a radiologist\'s eye.',
+          'What the judge can\'t read in real women, it can\'t find in samples: a low value there says nothing about '
+          'the sampler.',
           'Privacy figures bound what these attacks find, not what any attack could. Look at the pairs.')
 
 def page_repeat(
@@ -658,12 +762,17 @@ def page_repeat(
     top = put_text(fig, top - .018, '\n'.join(f'• {t}' for t in LIMITS), 8, 114)
     fig.text(.08, top, 'How to repeat it', fontsize=10, weight='bold', va='top')
     run, d = e.folder.path.name, a['sampler']
-    how = f'the folder {Path(d).name}' if isinstance(d, str) else f'nlbs_generate results/{run} OUT --steps {d["steps"]} --guidance {d["guidance"]:g} --temperature {d["temperature"]:g} --seed 0'
-    text = (f'nlbs_train settings.yaml {run} (settings.yaml of the run folder holds all settings; seed {e.settings.training.seed}), then nlbs_evaluate results/{run}.\n'
+    how = d
+    if isinstance(d, dict): how = f'nlbs_generate results/{run} OUT ' + ' '.join(f'--{k} {v:g}' for k, v in d.items())
+    text = (f'nlbs_train settings.yaml {run} (settings.yaml of the run folder holds all settings; seed '
+            f'{e.settings.training.seed}), then nlbs_evaluate results/{run}.\n'
             f'Samples: {how}\n'
-            f'Model: SHA-256 {a["model"]}\nImages: fingerprint {a["data"]}\nFeatures: {a["extractor"]["name"]}, weights SHA-256 {a["extractor"]["sha256"]}\n'
-            f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}, measured on {a["device"]}, {a["date"]}.\n'
-            f'Women are split by a hash into training, validation and test; settings were chosen on validation women, and this report reads the {a["split"]} women. '
+            f'Model: SHA-256 {a["model"]}\nImages: fingerprint {a["data"]}\nFeatures: {a["extractor"]["name"]}, '
+            f'weights SHA-256 {a["extractor"]["sha256"]}\n'
+            f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}, measured on '
+            f'{a["device"]}, {a["date"]}.\n'
+            f'Women are split by a hash into training, validation and test; settings were chosen on validation women, '
+            f'and this report reads the {a["split"]} women. '
             f'Intervals: {a["resamples"]} resamples of whole women. Scores in full: metrics/*.json.')
     put_text(fig, top - .018, text, 8, 114)
     return fig
@@ -674,12 +783,15 @@ def plot_training(e, fig, top):
     file = e.folder.logs/'history.csv'
     if not file.exists(): return put_text(fig, top, 'No training history in this run folder (logs/history.csv).')
     df = pd.read_csv(file)
-    pick = [k for k in ('loss', 'reconstruction', 'bits', 'kl_z', 'kl_u', 'prior_z', 'prior_u', 'active_units') if f'valid_{k}' in df or k in df][:6]
+    pick = [k for k in ('loss', 'reconstruction', 'bits', 'kl_z', 'kl_u', 'prior_z', 'prior_u', 'active_units')
+            if f'valid_{k}' in df or k in df][:6]
     for i, k in enumerate(pick):
         ax = fig.add_axes([.1 + i%3*.295, top - .13 - i//3*.175, .225, .12])
         for name, style in ((f'train_{k}', 'C0:'), (f'valid_{k}', 'C1-'), (k, 'k-')):
             if name not in df: continue
-            for j, (phase, part) in enumerate(df.dropna(subset=[name]).groupby('phase', sort=False)): ax.plot(part.epoch, part[name], style, lw=1.1, label=name.split('_')[0] if name != k and not j else None)
+            for j, (phase, part) in enumerate(df.dropna(subset=[name]).groupby('phase',
+                sort=False)): ax.plot(part.epoch, part[name], style, lw=1.1,
+                                      label=name.split('_')[0] if name != k and not j else None)
         _axes(ax, k.replace('_', ' '), 'epoch')
     return top - .175*(-(-len(pick)//3)) - .03
 
@@ -692,7 +804,9 @@ def write_report(
     "Write `metrics/evaluation_report.pdf`."
     from matplotlib.backends.backend_pdf import PdfPages
     path = metrics_folder(e)/'evaluation_report.pdf'
-    with atomic_file(path) as f, PdfPages(f, metadata=dict(Title=f'Synthetic mammograms: evaluation of {e.folder.path.name}', Creator=f'NLBS-CVAE {e.about["version"]}')) as pdf:
+    about = dict(Title=f'Synthetic mammograms: evaluation of {e.folder.path.name}',
+                 Creator=f'NLBS-CVAE {e.about["version"]}')
+    with atomic_file(path) as f, PdfPages(f, metadata=about) as pdf:
         for page in PAGES: pdf.savefig(page(e, public), dpi=150)
     return path
 
@@ -708,9 +822,13 @@ def evaluation_section(
             cell = lambda c: str(row[c]) if c in row and row[c].value is not None else '–'
             rows.append(f'| {metric} | {cell("samples")} | {cell("reconstructions")} | {cell("real")} |')
     return '\n'.join(['<!-- evaluation -->', '## Evaluation', '',
-        f'{a["images"]} {a["split"]} images of {a["women"]} women not trained on, as many samples with their conditions, as many training images for "real against real". '
-        f'95 % intervals. {a["extractor"]["name"]}: weights `{a["extractor"]["sha256"][:16]}`. NLBS-CVAE {a["version"]}, {a["date"]}.', '',
-        *(f'- **{f.subject}: {f.mark}.** {f.text}' for f in verdict(e)), '', '| metric | samples | reconstructions | real against real |', '| --- | --- | --- | --- |', *rows, '<!-- /evaluation -->', ''])
+        f'{a["images"]} {a["split"]} images of {a["women"]} women not trained on, as many samples with their '
+        f'conditions, as many training images for "real against real". '
+        f'95 % intervals. {a["extractor"]["name"]}: weights `{a["extractor"]["sha256"][:16]}`. NLBS-CVAE '
+        f'{a["version"]}, {a["date"]}.', '',
+        *(f'- **{f.subject}: {f.mark}.** {f.text}' for f in verdict(e)), '',
+        '| metric | samples | reconstructions | real against real |', '| --- | --- | --- | --- |', *rows,
+        '<!-- /evaluation -->', ''])
 
 def complete_card(
     e:Evaluation,

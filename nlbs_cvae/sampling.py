@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'read_codes', 'like_rows', 'image_codes', 'open_folder', '
            'load_generator', 'nlbs_generate']
 
 # %% ../nbs/06_sampling.ipynb #bd5682d7
-import math, shutil
+import math
 from pathlib import Path
 
 import numpy as np, pandas as pd, safetensors.torch, torch
@@ -27,7 +27,7 @@ from .prior import Generator
 # %% ../nbs/06_sampling.ipynb #8aed2759
 def read_codes(
     conditions:Conditions, # what the model knows
-    wanted='any',          # 'view=MLO,laterality=R' | list of such texts or dicts | DataFrame or CSV file | Cache or its folder | codes
+    wanted='any',          # 'view=MLO,laterality=R', list of such texts or dicts, DataFrame, CSV file, Cache or codes
 )->np.ndarray:             # codes (M,K)
     "The conditions asked for; an `InputError` names what the model doesn't know or never saw."
     if isinstance(wanted, (str, Path)) and str(wanted).endswith('.csv'): wanted = _read_csv(wanted)
@@ -35,7 +35,8 @@ def read_codes(
     if isinstance(wanted, Cache): wanted = wanted.table[wanted.table.split == 'train']
     if isinstance(wanted, np.ndarray): codes = np.asarray(wanted, np.int64)
     elif isinstance(wanted, pd.DataFrame): codes = _table_codes(conditions, wanted)
-    else: codes = np.stack([_row_codes(conditions, w) for w in ([wanted] if isinstance(wanted, (str, dict)) else wanted)])
+    else: codes = np.stack([_row_codes(conditions, w) for w in ([wanted] if isinstance(wanted, (str, dict))
+                                                                else wanted)])
     conditions.check_seen(codes)
     return codes
 
@@ -48,7 +49,8 @@ def _row_codes(conditions, wanted):
 def _table_codes(conditions, df):
     "Codes of a table; a condition it has no column for is 'any'."
     if not any(n in df for n in conditions.names):
-        raise InputError(f"the table has no column for any condition: it has {', '.join(map(str, df))}; the conditions are {', '.join(conditions.names)}")
+        raise InputError(f"the table has no column for any condition: it has {', '.join(map(str, df))}; the "
+                         f"conditions are {', '.join(conditions.names)}")
     if not len(df): raise InputError("the table of conditions has no row")
     return conditions.encode_table(df)
 
@@ -76,7 +78,10 @@ def image_codes(
     seed:int=0,            # of the order in which `like` is gone through
 )->np.ndarray:             # codes (n,K)
     "The conditions of image 0 … n-1."
-    if like is not None and not (isinstance(wanted, str) and wanted in ('', 'any')): raise InputError(f"conditions and like were both given: ask for {wanted!r}, or for the mix of a table")
+    if like is not None and not (isinstance(wanted, str) and wanted in ('',
+                                                                        'any')): raise InputError(f"conditions and "
+                                                            f"like were both given: ask for {wanted!r}, or for the "
+                                                            f"mix of a table")
     codes = read_codes(conditions, wanted if like is None else like)
     n = len(codes) if n is None else n
     if n < 1: raise InputError(f"n={n}: ask for at least one image")
@@ -93,11 +98,13 @@ def open_folder(
     if out.exists() and not out.is_dir(): raise InputError(f"{out}: this is a file; name a new folder")
     if not out.exists() or not any(out.iterdir()): return write_json(file, {**plan, 'done': 0}) or 0
     if not file.exists():
-        raise InputError(f"{out}: holds other files ({min(p.name for p in out.iterdir())}, …); name a new or empty folder")
+        raise InputError(f"{out}: holds other files ({min(p.name for p in out.iterdir())}, …); name a new or empty "
+                         f"folder")
     old = read_json(file)
     other = [k for k in plan if old.get(k) != plan[k]]
     if not other: return old['done']
-    if not replace: raise InputError(f"{out}: holds a generation with {other[0]}={old.get(other[0])}, not {plan[other[0]]}; "
+    if not replace: raise InputError(f"{out}: holds a generation with {other[0]}={old.get(other[0])}, not "
+                                     f"{plan[other[0]]}; "
                                      "name a new folder")
     clear_folder(out)
     return write_json(file, {**plan, 'done': 0}) or 0
@@ -108,8 +115,10 @@ def clear_folder(
 ):
     "Remove what a generation wrote, and nothing else."
     out = Path(out)
-    for p in [*out.glob('[0-9]*.png'), *out.glob('dicom/[0-9]*.dcm'), *out.glob('.*.tmp'), *out.glob('dicom/.*.tmp')]: p.unlink()
-    for name in ('images.npy', 'manifest.csv', 'contact_sheet.png', 'generation.json'): (out/name).unlink(missing_ok=True)
+    for p in [*out.glob('[0-9]*.png'), *out.glob('dicom/[0-9]*.dcm'), *out.glob('.*.tmp'),
+              *out.glob('dicom/.*.tmp')]: p.unlink()
+    for name in ('images.npy', 'manifest.csv', 'contact_sheet.png',
+                 'generation.json'): (out/name).unlink(missing_ok=True)
     if (out/'dicom').is_dir() and not any((out/'dicom').iterdir()): (out/'dicom').rmdir()
 
 # %% ../nbs/06_sampling.ipynb #ba9f2e8c
@@ -143,9 +152,12 @@ def write_image(
             'Description': f'SYNTHETIC mammogram, not of a person; {text}', 'Conditions': image_label(labels)})
     if 'dicom' in plan['formats']:
         side = labels.get('laterality', 'any')
-        write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12, synthetic=True,
-                    laterality=side if side in ('L', 'R') else seen_side(x), view=labels['view'], description=text, seed=plan['seed'],
-                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}", patient_name='SYNTHETIC^NOT A PATIENT',
+        write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12,
+                    synthetic=True,
+                    laterality=side if side in ('L', 'R') else seen_side(x), view=labels['view'], description=text,
+                    seed=plan['seed'],
+                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}",
+                    patient_name='SYNTHETIC^NOT A PATIENT',
                     study=f'synthetic {i}', spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
 
 def seen_side(
@@ -180,7 +192,8 @@ def generate(
 )->pd.DataFrame:             # the manifest, a row an image
     "Generate images into a folder, or finish an unfinished one."
     codes = image_codes(generator.conditions, n, conditions, like, seed)
-    if 'dicom' in ([formats] if isinstance(formats, str) else formats): codes = name_views(generator.conditions, codes, seed)
+    if 'dicom' in ([formats] if isinstance(formats, str) else formats): codes = name_views(generator.conditions, codes,
+        seed)
     plan = make_plan(generator, codes, seed, steps, guidance, temperature, formats)
     done = open_folder(out, plan, replace)
     if done < len(codes) or not _complete(out, range(len(codes)), plan): 
@@ -196,10 +209,12 @@ def make_plan(
 )->dict:                 # as in generation.json
     "Everything that the images depend on."
     formats = [formats] if isinstance(formats, str) else list(formats)
-    if not formats or set(formats) - set(FORMATS): raise InputError(f"formats={formats}: choose from {', '.join(FORMATS)}")
+    if not formats or set(formats) - set(FORMATS): raise InputError(f"formats={formats}: choose from "
+                                                            f"{', '.join(FORMATS)}")
     if steps < 1: raise InputError(f"steps={steps}: at least one is needed")
     if not temperature >= 0: raise InputError(f"temperature={temperature}: it can't be negative")
-    return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature), formats=formats,
+    return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature),
+                formats=formats,
                 model=model_hash(generator), conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()),
                 resolution=list(generator.resolution), version=__version__, synthetic='yes')
 
@@ -209,12 +224,14 @@ def name_views(
     seed:int=0,            # of the choice
 )->np.ndarray:             # codes, view and side known in each
     "Give images without view or side one, as often as training images have it; image i's is a function of (seed, i)."
-    if 'view' not in conditions.names: raise InputError("this model doesn't know views, which a DICOM mammogram must name: take png or npy")
+    if 'view' not in conditions.names: raise InputError("this model doesn't know views, which a DICOM mammogram must "
+                                                        "name: take png or npy")
     codes = codes.copy()
     for k, c in enumerate(conditions):
         if c.name not in ('view', 'laterality'): continue
         share = np.array(c.counts[:-1] or [1]*c.unknown, float)
-        drawn = np.searchsorted((share/share.sum()).cumsum(), rng(seed, 'dicom', c.name).random(len(codes)), side='right')
+        drawn = np.searchsorted((share/share.sum()).cumsum(), rng(seed, 'dicom', c.name).random(len(codes)),
+                                side='right')
         codes[:, k] = np.where(codes[:, k] == c.unknown, drawn.clip(max=c.unknown - 1), codes[:, k])
     return codes
 
@@ -246,11 +263,14 @@ def _generate(generator, out, codes, plan, done, batch_size):
 def _write_batch(generator, out, rows, codes, plan, npy):
     "Draw images `rows` and write them in every format."
     with torch.no_grad():
-        x = generator.sample(torch.as_tensor(codes[rows.start:rows.stop]), seed=plan['seed'], offset=rows.start, steps=plan['steps'],
+        x = generator.sample(torch.as_tensor(codes[rows.start:rows.stop]), seed=plan['seed'], offset=rows.start,
+                             steps=plan['steps'],
                              guidance=plan['guidance'], temperature=plan['temperature'])
     x = x.float().cpu().numpy()[:, 0] # (B,H,W)
-    if not np.isfinite(x).all(): raise InputError(f"images {rows.start} to {rows.stop - 1} came out as not-a-number: the model is damaged or "
-                                                  f"guidance={plan['guidance']}, temperature={plan['temperature']} are too extreme")
+    if not np.isfinite(x).all(): raise InputError(f"images {rows.start} to {rows.stop - 1} came out as not-a-number: "
+                                                  f"the model is damaged or "
+                                                  f"guidance={plan['guidance']}, temperature={plan['temperature']} "
+                                                  f"are too extreme")
     if npy is not None:
         npy[rows.start:rows.stop] = to_uint(x, 16)
         npy.flush()
@@ -264,9 +284,11 @@ def _complete(out, rows, plan):
 # %% ../nbs/06_sampling.ipynb #7183e5c7
 def _finish(out, conditions, codes, plan):
     "Write the contact sheet and the manifest, which says that all is there."
-    file = lambda i: png_name(i) if 'png' in plan['formats'] else dicom_name(i) if 'dicom' in plan['formats'] else 'images.npy'
-    rows = [dict(row=i, file=file(i), **({'dicom': dicom_name(i)} if 'dicom' in plan['formats'] else {}),
-                 **wanted_labels(conditions, c), seed=plan['seed'], model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
+    names = dict(png=png_name, dicom=dicom_name, npy=lambda i: 'images.npy')
+    names = {f: name for f, name in names.items() if f in plan['formats']}
+    rows = [dict(row=i, file=next(iter(names.values()))(i), **({'dicom': dicom_name(i)} if 'dicom' in names else {}),
+                 **wanted_labels(conditions, c), seed=plan['seed'], model=plan['model'], synthetic='yes')
+                 for i, c in enumerate(codes)]
     save_png(out/'contact_sheet.png', image_grid(read_images(out, pd.DataFrame(rows[:64]))), {'Synthetic': 'yes'})
     for p in [*out.glob('.*.tmp'), *out.glob('dicom/.*.tmp')]: p.unlink()
     write_atomic(out/'manifest.csv', pd.DataFrame(rows).to_csv(index=False))
@@ -279,7 +301,8 @@ def read_manifest(
     file = Path(folder)/'manifest.csv'
     if not Path(folder).is_dir(): raise InputError(f"{folder}: no such folder")
     if not file.exists():
-        why = 'the generation is not finished: run it again' if (Path(folder)/'generation.json').exists() else 'it needs the columns row, file and a condition each'
+        begun = (Path(folder)/'generation.json').exists()
+        why = 'the generation is not finished: run it again' if begun else 'it needs columns row, file and the conditions'
         raise InputError(f"{folder}: there is no manifest.csv; {why}")
     df = pd.read_csv(file, dtype=dict(file=str, model=str), keep_default_na=False)
     if 'file' not in df or not len(df): raise InputError(f"{file}: it needs a column 'file' and at least one row")
@@ -291,11 +314,14 @@ def read_images(
 )->np.ndarray:         # float32 (N,H,W) in [-1,1]
     "The images of a manifest; an `InputError` names one that is missing, unreadable or of another size."
     df = read_manifest(folder) if manifest is None else manifest
-    if (df.file == 'images.npy').all(): return np.load(Path(folder)/'images.npy', mmap_mode='r')[df.row.to_numpy()]/np.float32(32767.5) - 1
+    if (df.file == 'images.npy').all(): return np.load(Path(folder)/'images.npy',
+                                                       mmap_mode='r')[df.row.to_numpy()]/np.float32(32767.5) - 1
     ims = [_read_image(Path(folder)/f) for f in df.file]
     for f, im in zip(df.file, ims):
-        if im.shape != ims[0].shape: raise InputError(f"{Path(folder)/f}: {'x'.join(map(str, im.shape))} pixels, but {df.file.iloc[0]} has "
-                                                      f"{'x'.join(map(str, ims[0].shape))}; all images must have one size")
+        if im.shape != ims[0].shape: raise InputError(f"{Path(folder)/f}: {'x'.join(map(str, im.shape))} pixels, but "
+                                                      f"{df.file.iloc[0]} has "
+                                                      f"{'x'.join(map(str, ims[0].shape))}; all images must have one "
+                                                      f"size")
     return np.stack(ims)
 
 def _read_image(path):
@@ -306,7 +332,8 @@ def _read_image(path):
             return pydicom.dcmread(path).pixel_array/np.float32(2047.5) - 1
         with Image.open(path) as im: return np.asarray(im)/np.float32(127.5 if im.mode == 'L' else 32767.5) - 1
     except FileNotFoundError: raise InputError(f"{path}: named in the manifest, but missing") from None
-    except (OSError, AttributeError, ValueError) as e: raise InputError(f"{path}: can't be read as an image ({e})") from None
+    except (OSError, AttributeError, ValueError) as e:
+        raise InputError(f"{path}: can't be read as an image ({e})") from None
 
 # %% ../nbs/06_sampling.ipynb #3934298c
 def vary_conditions(
@@ -369,9 +396,11 @@ def load_generator(
     "A trained model from its folder."
     path = Path(path)
     if (path/'model'/'config.json').exists(): path = path/'model'
-    if not (path/'config.json').exists(): raise InputError(f"{path}: no model here (no config.json); name results/<run> or its model folder")
+    if not (path/'config.json').exists(): raise InputError(f"{path}: no model here (no config.json); name "
+                                                           f"results/<run> or its model folder")
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    if device.startswith('cuda') and not torch.cuda.is_available(): raise InputError(f"device={device}: there is no usable GPU; take cpu")
+    if device.startswith('cuda') and not torch.cuda.is_available(): raise InputError(f"device={device}: there is no "
+                                                            f"usable GPU; take cpu")
     return Generator.from_pretrained(path, device=device)
 
 # %% ../nbs/06_sampling.ipynb #420cf9c9
@@ -380,7 +409,7 @@ def nlbs_generate(
     model:str,              # folder of the model, or the run folder that holds it
     out:str,                # new or empty folder; an unfinished one is gone on with
     n:int=None,             # number of images (default: 64, or one for each row of a table)
-    conditions:str='any',   # 'view=MLO,laterality=R,age=62', or a CSV with a column a condition; what is not named is any
+    conditions:str='any',   # 'view=MLO,laterality=R,age=62' (what is not named is any), or a CSV, a column a condition
     like:str=None,          # instead: CSV or folder of prepared images whose mix of conditions to match
     seed:int=0,             # another number, other images
     steps:int=24,           # steps of the sampler
@@ -390,9 +419,10 @@ def nlbs_generate(
     formats:str='png',      # png, npy, dicom, or several with commas between
     device:str='',          # cpu or cuda (default: a GPU where there is one)
 ):
-    "Generate synthetic mammograms, for example: nlbs_generate results/demo out --n 100 --conditions view=MLO,age=62 --formats png,dicom"
+    "Generate synthetic mammograms, for example: nlbs_generate results/demo out --n 100 --conditions view=MLO,age=62"
     listed = like or conditions.endswith('.csv')
     generator = load_generator(model, device)
-    df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance, temperature,
+    df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
+                  temperature,
                   batch_size, formats.split(','))
     print(f"{len(df)} synthetic images in {Path(out).absolute()}: manifest.csv, contact_sheet.png")

@@ -2,20 +2,19 @@
 import ast, re, sys
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
-import pytest
-from project import NBS, ROOT
+import nbformat, pytest
+from project import NBS, ROOT, notebooks
 
 def modules():
     "Each module with its number as the notebook has it: '01d' of 01d_dataset; a letter comes after none."
     return {p.stem.split('_', 1)[1]: p.stem.split('_', 1)[0] for p in NBS.glob('[0-9]*_*.ipynb')}
 
 def imports(
-    path, # a Python file
+    text, # Python
 ):
     "Names that are imported anywhere in it, inside functions too; relative ones as the package's."
-    for node in ast.walk(ast.parse(Path(path).read_text())):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import): yield from (o.name for o in node.names)
         if isinstance(node, ast.ImportFrom):
             base = '.'.join(filter(None, ['nlbs_cvae' if node.level else '', node.module]))
@@ -35,29 +34,48 @@ LIBRARY = sorted(p for p in (ROOT/'nlbs_cvae').glob('*.py') if p.stem not in ('_
 
 @pytest.mark.parametrize('path', LIBRARY, ids=lambda p: p.stem)
 def test_nothing_is_imported_from_a_later_number(path):
-    assert upward(path.stem, imports(path), modules()) == []
+    assert upward(path.stem, imports(path.read_text()), modules()) == []
 
-def test_an_upward_import_would_be_seen(tmp_path):
-    (tmp_path/'a.py').write_text('def f():\n    from nlbs_cvae.training import train\n    from . import prior\n')
-    assert upward('cvae', imports(tmp_path/'a.py'), dict(cvae='03', prior='03a', training='04b')) == ['prior', 'training']
-    assert upward('training', imports(tmp_path/'a.py'), dict(cvae='03', prior='03a', training='04b')) == ['training']
+def test_an_upward_import_would_be_seen():
+    text = 'def f():\n    from nlbs_cvae.training import train\n    from . import prior\n'
+    assert upward('cvae', imports(text), dict(cvae='03', prior='03a', training='04b')) == ['prior', 'training']
+    assert upward('training', imports(text), dict(cvae='03', prior='03a', training='04b')) == ['training']
 
-def declared():
-    "Distributions that settings.ini asks for at run time."
+def declared(
+    *keys, # of settings.ini
+):
+    "Distributions that settings.ini asks for."
     cfg = ConfigParser()
     cfg.read(ROOT/'settings.ini')
-    names = (cfg['DEFAULT']['requirements'] + cfg['DEFAULT']['pip_requirements']).split()
-    return {canonical(re.split(r'[<>=!~]', o)[0]) for o in names}
+    return {canonical(re.split(r'[<>=!~]', o)[0]) for k in keys for o in cfg['DEFAULT'][k].split()}
+
+RUN, WRITE = ('requirements', 'pip_requirements'), ('dev_requirements',)
 
 def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
 
+def undeclared(
+    imported, # names
+    *keys,    # of settings.ini
+):
+    "Top-level packages that are imported and belong to no distribution that is asked for."
+    known, ours = packages_distributions(), {'nlbs_cvae', *(p.stem for p in (ROOT/'tools').glob('*.py'))}
+    tops = {o.split('.')[0] for o in imported} - set(sys.stdlib_module_names) - ours
+    return {o for o in tops if not declared(*keys) & {canonical(d) for d in known.get(o, [o])}}
+
 @pytest.mark.parametrize('path', LIBRARY, ids=lambda p: p.stem)
-def test_what_is_imported_is_declared(path):
-    tops = {o.split('.')[0] for o in imports(path)} - set(sys.stdlib_module_names) - {'nlbs_cvae'}
-    known = packages_distributions()
-    missing = {o for o in tops if not declared() & {canonical(d) for d in known.get(o, [o])}}
-    assert not missing, f'{path.name} imports {sorted(missing)}: not in requirements of settings.ini'
+def test_what_the_library_imports_is_declared(path):
+    assert not undeclared(imports(path.read_text()), *RUN), 'put it into requirements of settings.ini, and pinned into constraints.txt'
+
+def code(path):
+    "A notebook's code as one text, without shell commands and magics."
+    lines = '\n'.join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == 'code').splitlines()
+    return '\n'.join(l for l in lines if not l.lstrip().startswith(('!', '%')))
+
+@pytest.mark.parametrize('path', [*notebooks(), *sorted((ROOT/'tests').glob('*.py')), *sorted((ROOT/'tools').glob('*.py'))], ids=lambda p: p.stem)
+def test_what_notebooks_tests_and_tools_import_is_declared(path):
+    text = code(path) if path.suffix == '.ipynb' else path.read_text()
+    assert not undeclared(imports(text), *RUN, *WRITE), 'put it into dev_requirements of settings.ini, and pinned into constraints.txt'
 
 def test_the_pins_cover_what_is_declared():
     pinned = {canonical(o.split('==')[0]) for o in (ROOT/'constraints.txt').read_text().splitlines() if '==' in o}
-    assert declared() <= pinned
+    assert declared(*RUN, *WRITE) <= pinned

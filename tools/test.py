@@ -2,38 +2,42 @@
 import os, subprocess, sys, tempfile, time
 from argparse import ArgumentParser
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
-from project import ROOT, copy_project, notebooks
+from project import ROOT, RUNNERS, copy_project, notebooks
 
 def run_notebook(
-    nb,           # the notebook, in a copy of the project
-    flags='',     # nbdev flags of cells that are left out otherwise
-    threads=1,    # for each notebook's arithmetic
-):                # (name, passed, seconds, what it printed)
-    "One notebook through nbdev_test, in a process of its own."
+    nb,        # the notebook, in a copy of the project
+    flags='',  # nbdev flags of cells that are left out otherwise
+    threads=1, # for its arithmetic
+)->str:        # 'passed' or 'failed'
+    "One notebook through nbdev_test, in a process of its own; its line on the screen, and what it said where it failed."
     env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
     cmd = [Path(sys.executable).with_name('nbdev_test'), '--path', nb, '--flags', flags, '--n_workers', '0']
     start = time.time()
     res = subprocess.run(cmd, cwd=nb.parent, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return nb.name, res.returncode == 0 and 'Success.' in res.stdout, time.time() - start, res.stdout
+    passed = res.returncode == 0 and 'Success.' in res.stdout
+    print(f"{'passed' if passed else 'FAILED'} {time.time() - start:5.0f} s  {nb.name}" + f'\n{res.stdout}'*(not passed), flush=True)
+    return 'passed' if passed else 'failed'
+
+def in_order(
+    nbs, # all notebooks
+)->list: # of lists
+    "What has to run one after another: the second runner evaluates what the first has trained. The rest stand alone."
+    runners = [nb for nb in nbs if nb.stem in RUNNERS]
+    return [runners, *([nb] for nb in nbs if nb not in runners)]
 
 def run_notebooks(
     workers=2, # notebooks at a time
     slow=False # their slow cells too?
 )->Counter:
     "All notebooks, in a copy of the project, so that what they write stays out of the checkout."
-    counts, threads = Counter(), max(1, (os.cpu_count() or 1)//workers)
+    flags, threads = 'slow' if slow else '', max(1, (os.cpu_count() or 1)//workers)
     with tempfile.TemporaryDirectory() as tmp, ThreadPoolExecutor(workers) as pool:
-        copy = copy_project(f'{tmp}/project')
-        jobs = [pool.submit(run_notebook, nb, 'slow' if slow else '', threads) for nb in notebooks(copy)]
-        for job in as_completed(jobs):
-            name, passed, seconds, output = job.result()
-            print(f"{'passed' if passed else 'FAILED'} {seconds:5.0f} s  {name}", '' if passed else f'\n{output}', flush=True)
-            counts['passed' if passed else 'failed'] += 1
-    return counts
+        groups = in_order(notebooks(copy_project(f'{tmp}/project')))
+        return sum(pool.map(lambda nbs: Counter(run_notebook(nb, flags, threads) for nb in nbs), groups), Counter())
 
 def run_pytest(
     args, # passed on to pytest
