@@ -87,8 +87,9 @@ class Claim:
 
     def take(self)->bool: # False where a living process has it
         "Take the claim, from a dead process too."
+        there = self.path.exists() # asked first: a claim that appears later is a living process's
         if lock_holder(self.path): return False
-        self.path.unlink(missing_ok=True)
+        if there: self.path.unlink(missing_ok=True)
         mine = self.path.with_name(f'.{self.path.name}.{socket.gethostname()}.{os.getpid()}')
         try:
             mine.write_text(self._text())

@@ -29,6 +29,10 @@ def is_there(
     try: return bool(attribute) and hasattr(importlib.import_module(f'nlbs_cvae.{module}'), attribute)
     except ModuleNotFoundError: return False
 
+def test_every_numbered_notebook_has_its_row():
+    rows = re.findall(r'^\| `(\d\d[a-z]*_\w+)` \|', text(NBS/'guides'/'architecture.ipynb'), re.MULTILINE)
+    assert rows == sorted(p.stem for p in NBS.glob('[0-9]*_*.ipynb'))
+
 def test_every_file_of_the_first_project_has_its_row():
     assert sorted(old for old, _ in successors()) == sorted(FIRST)
 

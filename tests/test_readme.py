@@ -16,6 +16,8 @@ def test_what_readme_names_is_there():
     assert not [o for o in links if not (ROOT/o).exists()]
     targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.MULTILINE))
     assert set(re.findall(r'\bmake ([a-z][a-z-]*)', text)) <= targets
+    scripts = re.findall(r'^    (\w+)=', (ROOT/'settings.ini').read_text(), re.MULTILINE)
+    assert set(re.findall(r'\bnlbs_(?!cvae)\w+', text)) <= set(scripts)
 
 def test_readme_has_what_a_newcomer_looks_for():
     text = (ROOT/'README.md').read_text(encoding='utf-8').lower()
