@@ -31,6 +31,7 @@ def front_page():
 def main():
     text, pictures = front_page()
     (ROOT/'README.md').write_text(text, encoding='utf-8')
+    for old in (NBS/'assets').glob('index_*'): old.unlink()
     for name, data in pictures.items(): (NBS/name).write_bytes(data)
 
 if __name__ == '__main__': main()
