@@ -9,7 +9,7 @@ __all__ = ['InputError', 'command', 'atomic_file', 'write_atomic', 'write_json',
            'n_halvings', 'config_file', 'load_settings', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
-import hashlib, json, math, os, socket, struct, sys, tempfile, threading, time, types
+import errno, fcntl, hashlib, json, math, os, socket, struct, sys, tempfile, threading, time, types
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
@@ -492,9 +492,38 @@ def lock_holder(
     try: lock, age = read_json(path), time.time() - Path(path).stat().st_mtime
     except (InputError, FileNotFoundError): return {}
     if lock['host'] == socket.gethostname(): return lock if _alive(lock['process']) and lock['process'] != os.getpid() else {}
+    if lock['job'] and lock['job'] == job_id(): return {} # this job, before the queue started it again on this host
     return lock if age < _STALE else {}
 
 # %% ../nbs/00_core.ipynb #e85d400b
+@contextmanager
+def _system_lock(path):
+    "For the block: True with the system's lock on the file, False where another process has it, None where there are no such locks."
+    with open(path, 'a') as f:
+        try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e: yield False if e.errno in (errno.EACCES, errno.EAGAIN) else None
+        else: yield True
+
+def _others(path, free):
+    "Who holds the lock, {} for nobody; `free` as `_system_lock` gives it."
+    who = lock_holder(path)
+    if free is False: return who or dict(host=socket.gethostname(), process='unknown', job='')
+    return {} if free and who.get('host') == socket.gethostname() else who # a number that another process has now
+
+@contextmanager
+def _renewed(path):
+    "Touch the file every now and then, for the block."
+    done = threading.Event()
+    def renew():
+        while not done.wait(_RENEW): os.utime(path)
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try: yield
+    finally:
+        done.set()
+        thread.join()
+
+# %% ../nbs/00_core.ipynb #a73704f8
 @contextmanager
 def file_lock(
     path,           # the lock file
@@ -502,21 +531,16 @@ def file_lock(
 ):
     "Hold `path` as a lock for the block; an `InputError` says who holds it already."
     path = Path(path)
-    if who := lock_holder(path):
-        job = f", job {who['job']}" if who['job'] else ''
-        raise InputError(f"{path.parent}: this {what} is in use by process {who['process']} on {who['host']}{job}; "
-                         "wait for it, stop it, or take another name")
-    write_json(path, dict(host=socket.gethostname(), process=os.getpid(), job=job_id()))
-    done = threading.Event()
-    def renew():
-        while not done.wait(_RENEW): path.touch()
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try: yield
-    finally:
-        done.set()
-        thread.join()
-        path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _system_lock(path.parent/'.lock') as free:
+        if who := _others(path, free):
+            job = f", job {who['job']}" if who['job'] else ''
+            raise InputError(f"{path.parent}: this {what} is in use by process {who['process']} on {who['host']}{job}; "
+                             "wait for it, stop it, or take another name")
+        write_json(path, dict(host=socket.gethostname(), process=os.getpid(), job=job_id()))
+        try:
+            with _renewed(path): yield
+        finally: path.unlink(missing_ok=True)
 
 def _run_lock(self:RunFolder):
     "Hold the run for the block."
