@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'read_codes', 'like_rows', 'image_codes', 'open_folder', 'clear_folder', 'image_label', 'wanted_labels',
            'write_image', 'seen_side', 'png_name', 'dicom_name', 'generate', 'make_plan', 'name_views', 'model_hash',
-           'read_manifest', 'read_images', 'vary_conditions', 'condition_sheet', 'interpolation_sheet',
+           'read_manifest', 'read_images', 'export_images', 'vary_conditions', 'condition_sheet', 'interpolation_sheet',
            'load_generator', 'nlbs_generate']
 
 # %% ../nbs/06_sampling.ipynb #bd5682d7
@@ -156,7 +156,7 @@ def write_image(
                     synthetic=True,
                     laterality=side if side in ('L', 'R') else seen_side(x), view=labels['view'], description=text,
                     seed=plan['seed'],
-                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}",
+                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}{plan.get('mark', '')}",
                     patient_name='SYNTHETIC^NOT A PATIENT',
                     study=f'synthetic {i}', spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
 
@@ -286,9 +286,10 @@ def _finish(out, conditions, codes, plan):
     "Write the contact sheet and the manifest, which says that all is there."
     names = dict(png=png_name, dicom=dicom_name, npy=lambda i: 'images.npy')
     names = {f: name for f, name in names.items() if f in plan['formats']}
+    seeds, drawn = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
     rows = [dict(row=i, file=next(iter(names.values()))(i), **({'dicom': dicom_name(i)} if 'dicom' in names else {}),
-                 **wanted_labels(conditions, c), seed=plan['seed'], model=plan['model'], synthetic='yes')
-                 for i, c in enumerate(codes)]
+                 **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': drawn[i]} if drawn else {}),
+                 model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     save_png(out/'contact_sheet.png', image_grid(read_images(out, pd.DataFrame(rows[:64]))), {'Synthetic': 'yes'})
     for p in [*out.glob('.*.tmp'), *out.glob('dicom/.*.tmp')]: p.unlink()
     write_atomic(out/'manifest.csv', pd.DataFrame(rows).to_csv(index=False))
@@ -334,6 +335,40 @@ def _read_image(path):
     except FileNotFoundError: raise InputError(f"{path}: named in the manifest, but missing") from None
     except (OSError, AttributeError, ValueError) as e:
         raise InputError(f"{path}: can't be read as an image ({e})") from None
+
+# %% ../nbs/06_sampling.ipynb #bc7d4090
+def export_images(
+    generator:Generator, # the model that drew them
+    out,                 # new or empty folder; an unfinished one is gone on with
+    images,              # in [-1,1] (N,H,W)
+    codes,               # their conditions (N,K)
+    seeds,               # of their noise (N,)
+    drawn,               # how each was drawn, in words (N,)
+    formats=('png',),    # any of 'png', 'npy', 'dicom'
+    steps:int=24,        # of the sampler
+)->pd.DataFrame:         # the manifest, a row an image
+    "Write images that were drawn one by one, as `generate` writes its own."
+    out, images, codes = Path(out), np.asarray(images, np.float32), np.asarray(codes, np.int64)
+    digest = sha256(np.ascontiguousarray(images).tobytes())
+    plan = make_plan(generator, codes, [int(s) for s in seeds], steps, 1., 1., formats)
+    plan |= dict(drawn=list(drawn), images=digest, mark=f'-{digest[:8]}')
+    if 'dicom' in plan['formats']: _check_views(generator.conditions, codes)
+    open_folder(out, plan)
+    for i, (x, c) in enumerate(zip(images, codes)):
+        write_image(out, i, x, wanted_labels(generator.conditions, c), {**plan, 'seed': plan['seed'][i]})
+    if 'npy' in plan['formats']: np.save(out/'images.npy', to_uint(images, 16))
+    write_json(out/'generation.json', {**plan, 'done': len(images)})
+    _finish(out, generator.conditions, codes, plan)
+    return read_manifest(out)
+
+def _check_views(conditions, codes):
+    "An `InputError` where an image has no view that a DICOM file could name."
+    if 'view' not in conditions.names: raise InputError("this model doesn't know views, which a DICOM mammogram must "
+                                                        "name: take png or npy")
+    k = conditions.index('view')
+    for i in np.flatnonzero(codes[:, k] == conditions['view'].unknown):
+        raise InputError(f"image {i}: drawn under view=any, but a DICOM mammogram must name its view: draw it under one, "
+                         f"or take png or npy")
 
 # %% ../nbs/06_sampling.ipynb #3934298c
 def vary_conditions(
