@@ -26,12 +26,14 @@ lab: setup      ## JupyterLab on the notebooks
 	@$(py) -m jupyterlab nbs
 library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && nbdev_clean && nbdev_export && $(py) tools/readme.py
+docs: setup     ## the documentation site from the notebooks, in _docs/
+	@$(py) tools/docs.py
 readme: setup  ## README.md from nbs/index.ipynb
 	@$(py) tools/readme.py
 hooks: setup    ## let git clean notebooks on add and merge them cell by cell, in this checkout alone
 	@git config --local include.path ../.gitconfig
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
-	@rm -rf results/demo results/quick data/phantom* data/quick* build dist *.egg-info .pytest_cache .hypothesis
+	@rm -rf results/demo results/quick data/phantom* data/quick* build dist _docs *.egg-info .pytest_cache .hypothesis
 	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
-.PHONY: help setup demo quick train evaluate test test-all lab library readme hooks clean
+.PHONY: help setup demo quick train evaluate test test-all lab library docs readme hooks clean
 .DEFAULT_GOAL := help
