@@ -6,10 +6,10 @@
 __all__ = ['VERSION', 'make_splits', 'cache_tables', 'join_images', 'keep_records', 'kept_records', 'set_statistics',
            'fingerprint', 'finish', 'Cache', 'is_complete', 'cache_folder', 'prepare_cache', 'recorded_settings',
            'check_settings', 'summary', 'parse_resolution', 'nlbs_prepare', 'NLBSDataset', 'flip_condition',
-           'epoch_order', 'title', 'CacheLoader', 'get_dls', 'get_data']
+           'epoch_order', 'title', 'CacheLoader', 'get_dls', 'staged', 'get_data']
 
 # %% ../nbs/01d_dataset.ipynb #ed485a12
-import hashlib, io, json, shutil, signal, time
+import hashlib, io, json, os, shutil, signal, time
 from collections import Counter
 from copy import copy
 from dataclasses import replace
@@ -562,6 +562,15 @@ def get_dls(
                        CacheLoader(valid, **common))
 
 # %% ../nbs/01d_dataset.ipynb #775787a9
+def staged(
+    folder, # of a finished cache
+)->Path:    # the same, or its copy
+    "The copy of a cache that `$NLBS_STAGED_CACHE` names, if it is one of this cache."
+    near = Path(os.environ.get('NLBS_STAGED_CACHE') or folder)
+    def known(path): return read_json(Path(path)/'cache.json')['fingerprint']
+    return near if is_complete(near) and known(near) == known(folder) else Path(folder)
+
+# %% ../nbs/01d_dataset.ipynb #d534364d
 def get_data(
     settings, # as `load_settings` gives them
 )->Cache:
@@ -573,6 +582,6 @@ def get_data(
     if is_complete(folder):
         asked = recorded_settings(d.mapping, d.resolution, d.window, d.min_foreground, d.split, d.split_seed)
         check_settings(folder, asked, [k for k in asked if k != 'patches'])
-        return Cache(folder).under(d.conditions, d.age_edges)
+        return Cache(staged(folder)).under(d.conditions, d.age_edges)
     if d.phantom and not Path(d.archive).exists(): write_phantom(d.archive, women=d.phantom)
     return prepare_cache(**args).under(d.conditions, d.age_edges)
