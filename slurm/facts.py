@@ -1,0 +1,29 @@
+"What a job file asks the library: facts.py run|cache CONFIG RUN [OVERRIDE ...], or facts.py gpu."
+import sys
+from pathlib import Path
+
+from nlbs_cvae.core import InputError, load_settings
+
+def gpu():
+    "The GPUs that torch can use; exit status 1 where there is none."
+    import torch
+    found = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(', '.join(found) or f'torch {torch.__version__} finds no GPU')
+    return not found
+
+def main(
+    what,           # 'run', 'cache' or 'gpu'
+    config='',      # name or path of the settings
+    run='',         # name of the run
+    *overrides,     # block.key=value
+):
+    "Print one line."
+    if what == 'gpu': return gpu()
+    settings = load_settings(config, overrides)
+    if what == 'run': return print(Path(settings.output.results)/run)
+    from nlbs_cvae.dataset import cache_folder
+    print(cache_folder(settings.data.archive, settings.data.cache, settings.data.resolution))
+
+if __name__ == '__main__':
+    try: sys.exit(main(*sys.argv[1:]))
+    except InputError as e: sys.exit(str(e))

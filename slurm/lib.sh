@@ -1,0 +1,186 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # what it sets, others use
+# What the scripts and the job files share. It is sourced, never run. Bash 4.2 and the coreutils of its time are enough.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${NLBS_VENV:-$root/.venv}
+me=$(basename "$0")
+
+say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$*"; }
+die() { printf '%s: %s\n' "$me" "$*" >&2; exit 2; }
+
+usage() { # the comment at the head of the script is its help
+    sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p;}' "$0"
+}
+
+unknown() { die "unknown option '$1'; $me --help lists them"; }
+
+need() { # OPTION VALUE...: an option that wants a value has one
+    [[ $# -ge 2 && -n $2 ]] || die "option $1 wants a value; $me --help explains it"
+}
+
+field() { # FILE KEY: a value of a flat JSON file as the library writes it, a key a line; '' where there is none
+    [[ ! -f $1 ]] || sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\"]*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$1" | head -n 1
+}
+
+kib_free() { df -Pk "$1" | awk 'NR == 2 {print $4}'; }
+
+shown() { # WORDS...: a command line that can be pasted
+    local word line=''
+    for word in "$@"; do
+        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+        line+="${line:+ }$word"
+    done
+    printf '%s\n' "$line"
+}
+
+# ---- the site -----------------------------------------------------------------------------------------------------
+
+load_site() { # [NAME or FILE]: the profile's variables; without one, the site that .venv was set up for
+    local name=${1:-${NLBS_SITE:-}} file
+    [[ -n $name ]] || name=$(cat "$venv/site" 2>/dev/null) || name=generic
+    file=$name
+    [[ $name == */* ]] || file=$root/slurm/sites/$name.env
+    [[ -f $file ]] || die "no site '$name': the sites are $(cd "$root/slurm/sites" && printf '%s ' *.env | sed 's/\.env//g')or give a file's path"
+    # shellcheck source=slurm/sites/generic.env
+    source "$root/slurm/sites/generic.env"
+    # shellcheck disable=SC1090
+    source "$file"
+    site=$name
+}
+
+load_modules() { # what the profile names; a cluster without the module command needs none
+    local module f
+    [[ -n $SITE_MODULES ]] || return 0
+    set +u # module systems were never written for it
+    for f in /etc/profile.d/lmod.sh /etc/profile.d/z00_lmod.sh /etc/profile.d/modules.sh "${MODULESHOME:-/usr/share/modules}/init/bash"; do
+        if [[ $(type -t module) != function && -f $f ]]; then
+            # shellcheck disable=SC1090
+            source "$f"
+        fi
+    done
+    [[ $(type -t module) == function ]] || die "site '$site' wants modules ($SITE_MODULES), but there is no module command on $(uname -n)"
+    for module in $SITE_MODULES; do # old versions say 0 whatever happens: look at what is loaded
+        module load "$module" || true
+        [[ :${LOADEDMODULES:-}: == *:"$module"[:/]* ]] || die "no module '$module' on $(uname -n): mend SITE_MODULES of site '$site' (module avail lists what there is)"
+    done
+    set -u
+}
+
+find_python() { # sets `python`, a command: of .venv, or inside the container
+    local runner
+    if [[ -x $venv/bin/python ]]; then python=("$venv/bin/python"); return; fi
+    [[ -f $SITE_CONTAINER ]] || die "no environment in $venv: run slurm/setup.sh first"
+    runner=$(command -v apptainer || command -v singularity) || die "$SITE_CONTAINER wants apptainer or singularity, and neither is here"
+    python=("$runner" exec --nv --bind "$root" "$SITE_CONTAINER" python)
+}
+
+fact() { # run|cache CONFIG RUN [OVERRIDE...]: where the run or its prepared images are
+    "${python[@]}" "$root/slurm/facts.py" "$@"
+}
+
+# ---- inside a job -------------------------------------------------------------------------------------------------
+
+begin_job() { # CONFIG RUN [OVERRIDE...]: environment and place of the run; sets config, run, run_dir, job, rc, stopping
+    config=${1:?give the settings: a name or a YAML file} run=${2:?give the name of the run}
+    job=${SLURM_JOB_ID:?this is a job file: submit it, sbatch slurm/train.slurm CONFIG RUN} rc=0 stopping=
+    me=$SLURM_JOB_NAME
+    # in an array, the plain id would requeue all of it
+    if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+    trap 'stopping=yes' USR1 TERM # one handler: bash may lose one of two different signals that come together
+    load_site
+    load_modules
+    find_python
+    make_scratch
+    # what papermill and the kernel say to each other goes through sockets in this folder, which is no network disk
+    export JUPYTER_RUNTIME_DIR=$scratch/jupyter PYTHONUNBUFFERED=1 MPLBACKEND=agg OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
+    say "job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $(uname -n), site $site"
+    run_dir=$(fact run "$@") || exit 2
+    say "run folder $run_dir"
+}
+
+make_scratch() { # sets `scratch`, a folder on the node's own disk that goes with the job
+    local base=$SITE_SCRATCH
+    if [[ ! -d $base || ! -w $base ]]; then base=/tmp; fi
+    scratch=$(mktemp -d "$base/nlbs.XXXXXX") || die "cannot write to $base on $(uname -n): mend SITE_SCRATCH of site '$site'"
+    trap 'rm -rf "$scratch"' EXIT
+}
+
+need_gpu() { # a job that was given a GPU must be able to use it: a day of training on the processor is no help
+    [[ ${NLBS_DEVICE:-} != cpu ]] || return 0
+    "${python[@]}" "$root/slurm/facts.py" gpu || die "no GPU on $(uname -n) that torch can use; slurm/check.sh says why. (NLBS_DEVICE=cpu trains without)"
+}
+
+need_space() { # FOLDER: a disk that is all but full ends the job before it begins
+    mkdir -p "$1"
+    (($(kib_free "$1") > 1024 * 1024)) || die "$1: less than 1 GiB free on this disk ($(($(kib_free "$1") / 1024)) MiB): make room first"
+}
+
+free_lock() { # the run may be in use; but a lock of a job that is gone, or of this job's former start, is nobody's
+    local lock=$run_dir/lock.json holder
+    holder=$(field "$lock" job)
+    while [[ -n $holder && $holder == "$job" && -f $lock ]] && (($(date +%s) - $(stat -c %Y "$lock") < 60)); do
+        say "waiting: the former start of this job still shows signs of life"
+        sleep 10
+    done
+    [[ -n $holder && -f $lock ]] || return 0 # held outside the queue: training itself looks whether it lives
+    if [[ $holder != "$job" ]] && squeue -h -j "$holder" 2>/dev/null | grep -q .; then
+        die "$run_dir: this run is in use by job $holder on $(field "$lock" host); wait for it, scancel it, or take another name"
+    fi
+    rm -f "$lock"
+}
+
+stage_cache() { # CONFIG RUN [OVERRIDE...]: copy the prepared images to the node's own disk, where that helps and they fit
+    local cache size
+    [[ ${NLBS_STAGE:-auto} != never ]] || return 0
+    cache=$(fact cache "$@") || exit 2
+    [[ -f $cache/cache.json ]] || return 0 # not prepared yet
+    size=$(du -skc "$cache"/{images.npy,table.csv,cache.json} | awk 'END {print $1}')
+    if [[ ${NLBS_STAGE:-auto} == auto ]]; then
+        if [[ $(stat -c %d "$cache") == "$(stat -c %d "$scratch")" || $(stat -f -c %T "$scratch") == tmpfs ]]; then return 0; fi
+    fi
+    if ((size + size / 10 > $(kib_free "$scratch"))); then say "prepared images stay where they are: $((size / 1024)) MiB do not fit into $scratch"; return 0; fi
+    mkdir "$scratch/cache"
+    cp "$cache"/{images.npy,table.csv,cache.json} "$scratch/cache/"
+    export NLBS_STAGED_CACHE=$scratch/cache
+    say "prepared images staged: $((size / 1024)) MiB in $scratch"
+}
+
+run_until_done() { # COMMAND...: deaf to signals; a signal to this script drops the run's stop file instead. Sets rc
+    local pid grace=${NLBS_GRACE:-240}
+    (trap '' USR1 TERM; exec "$@") & pid=$!
+    while kill -0 "$pid" 2>/dev/null; do # seconds, not `wait`: a signal that comes just before a wait is seen after it
+        if [[ -n $stopping ]]; then
+            if ((grace <= 0)); then rc=124; return; fi # it prepares images, say: that goes on where it was
+            if [[ -f $run_dir/settings.yaml ]]; then touch "$run_dir/stop"; fi # again and again: a run that begins clears it away
+            ((grace -= 2)) || true
+        fi
+        sleep 2 || true
+    done
+    wait "$pid" && rc=0 || rc=$?
+    rm -f "$run_dir/stop"
+}
+
+end_job() { # by what status.json says, never by the exit status alone, which papermill makes its own
+    local state
+    state=$(field "$run_dir/status.json" state)
+    say "run is ${state:-not begun}, exit status $rc"
+    if [[ -n $stopping && ( $state == interrupted || $rc == 124 ) ]]; then requeue; fi
+    [[ $state == finished || $rc != 0 ]] || rc=1
+    exit "$rc"
+}
+
+end_task() { # of a job without a status: what was stopped begins again
+    say "exit status $rc"
+    if [[ -n $stopping && $rc != 0 ]]; then requeue; fi
+    exit "$rc"
+}
+
+requeue() { # this job, unless it was cancelled: then scontrol would bring it back
+    local state
+    state=$(squeue -h -j "$job" -o %T 2>/dev/null) || state=RUNNING
+    if [[ $state != RUNNING ]]; then say "saved; not requeued, the job is ${state:-ended}. The same sbatch line goes on"; exit 0; fi
+    if ((${SLURM_RESTART_COUNT:-0} >= ${NLBS_RESTARTS:-100})); then die "started ${NLBS_RESTARTS:-100} times and not finished: is the time limit too short for any progress?"; fi
+    say "requeue job $job"
+    scontrol requeue "$job" || die "this cluster let the job not requeue itself (JobRequeue, --requeue); it is saved: submit it again to go on"
+    exit 0
+}
