@@ -8,9 +8,10 @@ from project import NBS, ROOT
 def visible(
     cells, # of a notebook
 )->list:
-    "The cells a reader should see, without their directives."
+    "The cells a reader should see, without their directives; of a cell marked `echo: false` what it gives."
     shown = [c for c in cells if not re.search(r'^#\|\s*hide', c.source, re.MULTILINE)]
     for c in shown:
+        if re.search(r'^#\|\s*echo:\s*false', c.source, re.MULTILINE): c.transient = dict(remove_source=True)
         if c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.MULTILINE)
     return shown
 
