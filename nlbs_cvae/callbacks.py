@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['PhaseLearner', 'warmup_cosine', 'KLAnnealing', 'MixedPrecision', 'SafeGradients', 'AveragedWeights', 'averaged',
-           'History', 'write_history', 'EpochLog', 'Status', 'Progress', 'Best', 'EarlyStop', 'save_checkpoint',
-           'load_checkpoint', 'newest_checkpoint', 'rng_state', 'set_rng_state', 'Checkpoint', 'resume',
+           'History', 'write_history', 'EpochLog', 'Status', 'Progress', 'Best', 'EarlyStop', 'Checkpoint', 'resume',
            'StopRequested', 'Gallery', 'sheet_note', 'LatentWatch']
 
 # %% ../nbs/04a_callbacks.ipynb #db7145a2
-import csv, hashlib, io, json, logging, math, os, random, shutil, signal, threading, time
+import csv, io, logging, math, os, signal, threading, time
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,10 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
-from .core import InputError, RunFolder, atomic_file, image_grid, progress, read_json, save_png, write_atomic, write_json
+from .checkpoints import copy_file, kept_checkpoints, rng_state, save_checkpoint, set_rng_state
+from .core import InputError, RunFolder, image_grid, progress, save_png, write_atomic
 from .cvae import Draws
+from .distributed import Group
 from .losses import active_units, kl_schedule
 
 # %% ../nbs/04a_callbacks.ipynb #ba39bd62
@@ -37,6 +38,7 @@ class PhaseLearner(Learner):
         lr:float=1e-4,   # peak learning rate
         wd:float=0.01,   # AdamW's weight decay
         cbs=(),          # callbacks
+        group:Group=None,# the processes that share the batches; None: this one alone
     ):
         fused = torch.cuda.is_available() or hasattr(torch, '_fused_adamw_')
         opt_func = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9, .99), fused=fused))
@@ -44,6 +46,7 @@ class PhaseLearner(Learner):
                          splitter=lambda m: [p for p in m.parameters() if p.requires_grad])
         self.seed, self.n_parts, self.autocast, self.scaler = seed, parts, nullcontext, None
         self.first_epoch, self.first_step, self.stopped, self.logger = 0, 0, '', lambda row: None
+        self.group, self.parts = group or Group(), {}
         self.remove_cbs(self._grab_cbs(ProgressCallback)) # it can't begin in the middle of a run; `Progress` below can
         self.add_cbs(cbs)
 
@@ -62,6 +65,7 @@ class PhaseLearner(Learner):
 
     def _do_one_batch(self):
         while not self._tried(): pass
+        self._gather()
         self('after_pred')
         self('after_loss')
         if not self.training: return
@@ -81,13 +85,27 @@ class PhaseLearner(Learner):
         return True
 
     def _forward_backward(self):
-        total, n = {}, len(self.xb[0])
-        for x, codes, rows in zip(*(t.chunk(self.n_parts) for t in self.xb)):
+        n = self.n_images = len(self.xb[0])
+        total = {} if n else {k: torch.zeros_like(v) for k, v in self.parts.items()} # the others have the whole batch
+        for x, codes, rows in zip(*(t.chunk(self.n_parts) for t in self.xb if n)):
             with self.autocast(): parts = self.model(x, codes, Draws(self.seed, self.epoch if self.training else 'valid', rows, x.device))
             loss, share = parts['loss']*(len(x)/n), len(x)/n
             if self.training: (self.scaler.scale(loss) if self.scaler else loss).backward()
             for k, v in parts.items(): total[k] = total.get(k, 0) + v.detach()*share
         self.parts, self.loss = total, total['loss']
+
+    def _gather(self):
+        "Bring together what the processes have of a batch: losses, gradients, into how many parts it must be cut."
+        if self.group.size == 1: return
+        sums = torch.stack([v.double()*self.n_images for v in self.parts.values()] + [self.loss.new_tensor(self.n_images).double()])
+        self.group.add([sums])
+        n, share = int(sums[-1]), self.n_images/float(sums[-1])
+        self.n_images, self.parts = n, dict(zip(self.parts, sums[:-1]/n))
+        self.loss, self.n_parts = self.parts['loss'], self.group.most(self.n_parts)
+        if not self.training: return
+        grads = [p.grad for group in self.opt.param_lists for p in group if p.grad is not None]
+        torch._foreach_mul_(grads, share)
+        self.group.add(grads)
 
 # %% ../nbs/04a_callbacks.ipynb #a71a76f0
 def warmup_cosine(
@@ -113,13 +131,18 @@ class KLAnnealing(Callback):
 class MixedPrecision(Callback):
     "bf16 autocast, or fp16 with a gradient scaler on GPUs without bf16."
     order = -5
+    def __init__(self,
+        half:bool=None, # fp16; None: where a GPU has no bf16
+    ): self.half = half
     def before_fit(self):
         device = next(self.model.parameters()).device.type
-        half = device == 'cuda' and not torch.cuda.is_bf16_supported()
+        half = self.half if self.half is not None else device == 'cuda' and not torch.cuda.is_bf16_supported()
         self.learn.autocast = partial(torch.autocast, device, torch.float16 if half else torch.bfloat16)
-        if half and self.scaler is None: self.learn.scaler = torch.amp.GradScaler()
+        if half and self.scaler is None: self.learn.scaler = torch.amp.GradScaler(device)
     def before_step(self):
         if self.scaler: self.scaler.unscale_(self.opt.opt)
+    def after_step(self): # also comes after a step that was left out
+        if self.scaler: self.scaler.update()
     def state(self): return self.scaler.state_dict() if self.scaler else {}
     def load_state(self, state):
         if state: self.before_fit(); self.scaler.load_state_dict(state)
@@ -139,7 +162,6 @@ class SafeGradients(Callback):
             self.in_a_row = 0
             return
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-        if self.scaler: self.scaler.update()
         if self.in_a_row > self.max_skipped:
             raise InputError(f"{self.in_a_row} steps in a row had a loss or gradient that is not finite (epoch {self.epoch}, step {self.iter}): "
                              "reduce training.learning_rate, or look for damaged images; the last checkpoint is from before")
@@ -196,26 +218,30 @@ class History(Callback):
         phase:str,      # its name in the table
         offset:int=0,   # epochs of the phases before
         rows:list=None, # rows of the phases before
-    ): self.phase, self.offset, self.rows, self.sums, self.seconds = phase, offset, list(rows or []), {}, 0.
+    ): self.phase, self.offset, self.rows, self.sums, self.seconds, self.lr, self.kl_weight = phase, offset, list(rows or []), {}, 0., 0., 0.
 
     def before_train(self):
         if self.epoch != self.first_epoch or not self.first_step: self.sums, self.seconds = {}, 0.
         self.start = time.monotonic()
-    def before_validate(self): self.seconds += time.monotonic() - self.start
+    def before_validate(self):
+        self.seconds += time.monotonic() - self.start
+        self.sums = {k: v for k, v in self.sums.items() if k.startswith('train')} # a validation that was cut begins again
     def after_batch(self):
-        where, n = 'train' if self.training else 'valid', len(self.yb[0])
+        where, n = 'train' if self.training else 'valid', self.n_images
+        if self.training: self.lr, self.kl_weight = self.opt.hypers[0]['lr'], float(getattr(self.model, 'kl_weight', 0))
         for k, v in (self.parts | dict(images=torch.ones(()))).items():
             key = f'{where}_{k}'
             self.sums[key] = self.sums.get(key, 0.) + v.double().cpu()*n
     def after_epoch(self):
         means = {k: float(v/self.sums[k.split('_')[0] + '_images']) for k, v in self.sums.items() if not k.endswith('_images')}
-        self.rows.append(dict(phase=self.phase, epoch=self.offset + self.epoch + 1, seconds=round(self.seconds, 2), lr=self.opt.hypers[0]['lr'],
-            kl_weight=float(getattr(self.model, 'kl_weight', 0)), skipped=getattr(getattr(self.learn, 'safe_gradients', None), 'skipped', 0), **means))
+        self.rows.append(dict(phase=self.phase, epoch=self.offset + self.epoch + 1, seconds=round(self.seconds, 2), lr=self.lr,
+            kl_weight=self.kl_weight, skipped=getattr(getattr(self.learn, 'safe_gradients', None), 'skipped', 0), **means))
 
-    def state(self): return dict(sums={k: float(v) for k, v in self.sums.items()}, rows=self.rows,
+    def state(self): return dict(sums={k: float(v) for k, v in self.sums.items()}, rows=self.rows, lr=self.lr, kl_weight=self.kl_weight,
                                  seconds=self.seconds + (time.monotonic() - self.start if self.training else 0))
     def load_state(self, state):
-        self.sums, self.rows, self.seconds = {k: torch.tensor(v, dtype=torch.float64) for k, v in state['sums'].items()}, list(state['rows']), state['seconds']
+        self.sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in state['sums'].items()}
+        self.rows, self.seconds, self.lr, self.kl_weight = list(state['rows']), state['seconds'], state['lr'], state['kl_weight']
 
 # %% ../nbs/04a_callbacks.ipynb #f5f42f04
 def write_history(
@@ -304,64 +330,6 @@ class EarlyStop(Callback):
         if self.learn.best.patience and self.learn.best.waited >= self.learn.best.patience: raise CancelFitException
 
 # %% ../nbs/04a_callbacks.ipynb #d9f04cd9
-def save_checkpoint(
-    path,       # the file
-    state:dict, # tensors, numbers, texts, lists and dicts of them
-):
-    "Write `state`, whole or not at all, its hash first."
-    path, data = Path(path), io.BytesIO()
-    torch.save(state, data)
-    data = data.getvalue()
-    book = path.parent/'checksums.json'
-    known = read_json(book) if book.exists() else {}
-    known[path.name] = [*known.get(path.name, [])[-3:], hashlib.sha256(data).hexdigest()]
-    try:
-        write_json(book, known)
-        with atomic_file(path) as f: f.write(data)
-    except OSError as e:
-        raise InputError(f"{path}: the checkpoint can't be written ({e.strerror}); make room, then give the same command: "
-                         "the run goes on from the checkpoint before") from e
-
-def load_checkpoint(
-    path, # a file that `save_checkpoint` wrote
-)->dict:
-    "Read a checkpoint on the CPU; an `InputError` when it is missing or its hash isn't known."
-    path = Path(path)
-    if not path.exists(): raise InputError(f"{path}: no such checkpoint")
-    data = path.read_bytes()
-    known = read_json(path.parent/'checksums.json')
-    if not any(hashlib.sha256(data).hexdigest() in hashes for hashes in known.values()): raise InputError(f"{path}: damaged checkpoint")
-    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-
-def newest_checkpoint(
-    folder, # checkpoints/
-)->dict:    # {} where there is none
-    "The last good checkpoint: last.pth, or the one before it, or the newest kept one."
-    kept = sorted(Path(folder).glob('model_epoch_*.pth'), reverse=True)
-    for path in [Path(folder)/'last.pth', Path(folder)/'last.prev.pth', *kept]:
-        try: return load_checkpoint(path)
-        except InputError as e:
-            if path.exists(): logging.getLogger('nlbs_cvae').warning('%s; taking the one before', e)
-    return {}
-
-# %% ../nbs/04a_callbacks.ipynb #d2150f1e
-def rng_state()->dict:
-    "The state of Python's, numpy's and torch's generators, in a form that `weights_only=True` reads."
-    kind, keys, *rest = np.random.get_state()
-    return dict(python=json.dumps(random.getstate()), numpy=json.dumps([kind, keys.tolist(), *rest]), torch=torch.get_rng_state(),
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
-
-def set_rng_state(
-    state:dict, # from `rng_state`
-):
-    "Put the generators back."
-    version, keys, gauss = json.loads(state['python'])
-    random.setstate((version, tuple(keys), gauss))
-    np.random.set_state(tuple(json.loads(state['numpy'])))
-    torch.set_rng_state(state['torch'])
-    if state['cuda'] and len(state['cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
-
-# %% ../nbs/04a_callbacks.ipynb #b6602d8c
 class Checkpoint(Callback):
     "Writes last.pth after each epoch and every few minutes, kept ones every few epochs, and the best."
     order = 90
@@ -377,31 +345,31 @@ class Checkpoint(Callback):
 
     def before_fit(self): self.saved_at = time.monotonic()
     def after_batch(self):
-        if self.training and time.monotonic() - self.saved_at > 60*self.minutes: self.save(self.epoch, self.iter + 1)
+        if self.training and self.group.most(time.monotonic() - self.saved_at > 60*self.minutes): self.save(self.epoch, self.iter + 1)
     def after_epoch(self):
-        self.save(self.epoch + 1, 0)
-        last, number = self.folder/'last.pth', self.offset + self.epoch + 1
-        if self.learn.best.improved: _copy(last, self.folder/self.best)
-        if number % self.every == 0 or self.epoch + 1 == self.n_epoch:
-            _copy(last, self.folder/f'model_epoch_{number:03d}.pth')
-            for old in sorted(self.folder.glob('model_epoch_*.pth'))[:-self.keep or None]: old.unlink()
+        number = self.offset + self.epoch + 1
+        names = [self.best] if self.learn.best.improved else []
+        if number % self.every == 0 or self.epoch + 1 == self.n_epoch: names.append(f'model_epoch_{number:03d}.pth')
+        self.save(self.epoch + 1, 0, names)
 
-    def save(self, epoch, step):
-        "Write last.pth; the one before becomes last.prev.pth."
-        state = dict(phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts, model=self.model.state_dict(), opt=self.opt.state_dict(),
-                     callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder/'last.pth').exists(): _copy(self.folder/'last.pth', self.folder/'last.prev.pth')
-        save_checkpoint(self.folder/'last.pth', state)
+    def state_of(self, epoch, step):
+        "All that the rest of the run depends on."
+        return dict(phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts, model=self.model.state_dict(), opt=self.opt.state_dict(),
+                    callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
+
+    def save(self, epoch, step, names=()):
+        "Write the state under `names` and as last.pth; the one before becomes last.prev.pth."
+        if self.group.first: self._write(self.state_of(epoch, step), names)
+        self.group.most(0) # the others go on when it is written
         self.saved_at = time.monotonic()
 
-def _copy(src, dst):
-    "`dst` becomes another name of `src`'s content (files here are replaced, never changed), or a copy where links can't be made."
-    tmp = dst.with_name(f'.{dst.name}.tmp')
-    tmp.unlink(missing_ok=True)
-    try: os.link(src, tmp)
-    except OSError: shutil.copyfile(src, tmp)
-    os.replace(tmp, dst)
+    def _write(self, state, names):
+        new, last = self.folder/'new.pth', self.folder/'last.pth'
+        save_checkpoint(new, state)
+        for name in names: copy_file(new, self.folder/name)
+        for old in kept_checkpoints(self.folder)[:-self.keep or None]: old.unlink()
+        if last.exists(): copy_file(last, self.folder/'last.prev.pth')
+        os.replace(new, last)
 
 # %% ../nbs/04a_callbacks.ipynb #50b6b2b7
 def resume(
@@ -417,34 +385,44 @@ def resume(
         if cb.name in state['callbacks'] and hasattr(cb, 'load_state'): cb.load_state(state['callbacks'][cb.name])
     set_rng_state(state['rng'])
 
-# %% ../nbs/04a_callbacks.ipynb #fd9bee09
+# %% ../nbs/04a_callbacks.ipynb #f226f99d
 class StopRequested(Callback):
     "Ends the fit, saved, when a signal came or the stop file is there."
     order = 92
+    reasons = ['', 'stop file', 'SIGINT', 'SIGUSR1', 'SIGTERM']
     def __init__(self,
         run:RunFolder,
-    ): self.run_folder, self.signal, self.looked = run, None, 0
-    def _note(self, number, frame): self.signal = signal.Signals(number).name
+    ): self.run_folder, self.signal, self.looked, self.at_once = run, None, 0, False
+    def _note(self, number, frame):
+        again, self.signal = self.signal, signal.Signals(number).name
+        if self.at_once or again == self.signal == 'SIGINT': raise KeyboardInterrupt
     @contextmanager
     def listening(self):
-        "Take SIGTERM and SIGUSR1 for the block (in the main thread; elsewhere only the stop file counts)."
+        "Take the signals for the block (in the main thread; elsewhere only the stop file counts)."
         main = threading.current_thread() is threading.main_thread()
-        old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGUSR1)} if main else {}
+        old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)} if main else {}
         try: yield self
         finally:
             for s, handler in old.items(): signal.signal(s, handler)
+    @contextmanager
+    def ending_at_once(self):
+        "For the block, work that goes on by itself the next time: a signal raises KeyboardInterrupt."
+        self.at_once = True
+        try: yield
+        finally: self.at_once = False
     @property
     def requested(self)->str:
         "Why to stop: a signal's name, 'stop file', or nothing."
         if not self.signal and time.monotonic() - self.looked > 1:
             self.looked = time.monotonic()
             if self.run_folder.stop_file.exists(): self.signal = 'stop file'
-        return self.signal
+        return self.signal or ''
     def after_batch(self):
-        if self.training and (reason := self.requested):
-            self.learn.checkpoint.save(self.epoch, self.iter + 1)
-            self.learn.stopped = reason
-            raise CancelFitException
+        self.learn.stopped = self.reasons[self.group.most(self.reasons.index(self.requested))]
+        if not self.stopped: return
+        if not self.training: self.learn('after_validate') # the average gives its place back to the weights
+        self.learn.checkpoint.save(self.epoch, self.iter + 1 if self.training else len(self.dls.train))
+        raise CancelFitException
 
 # %% ../nbs/04a_callbacks.ipynb #b2138ae0
 class Gallery(Callback):

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['make_model', 'make_prior', 'summary', 'open_run', 'load_recorded', 'record', 'load_best', 'gallery_rows', 'images_at',
            'draw_autoencoder', 'draw_prior', 'condition_sheet', 'make_learner', 'Interrupted', 'fit_phase',
-           'logging_to', 'deterministic', 'train', 'fit_phases', 'training_batches', 'finish', 'model_card',
-           'read_history', 'plot_history', 'nlbs_train']
+           'logging_to', 'deterministic', 'Onlooker', 'at_work', 'open_data', 'train', 'fit_phases', 'training_batches',
+           'finish', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
-import csv, logging, os, platform, socket, subprocess, sys, time
-from contextlib import contextmanager
+import csv, logging, os, platform, subprocess, sys
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from . import __version__
 from .callbacks import (AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, EpochLog, MixedPrecision,
-                                 PhaseLearner, Progress, SafeGradients, Status, StopRequested, load_checkpoint, newest_checkpoint, resume,
-                                 sheet_note, warmup_cosine)
+                                 PhaseLearner, Progress, SafeGradients, Status, StopRequested, resume, sheet_note, warmup_cosine)
+from .checkpoints import load_checkpoint, newest_checkpoint
 from .core import InputError, RunFolder, Settings, command, image_grid, image_shape, load_settings, read_json, save_png, write_atomic, write_json
 from .cvae import ConditionalVAE, Draws, count_parameters
-from .dataset import Cache, get_data, get_dls
+from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
+from .distributed import Group, processes, rank_and_size
 from .losses import AutoencoderPhase, VAELoss
 from .conditions import Conditions
 from .prior import Generator, Prior, PriorPhase
@@ -71,15 +72,24 @@ def open_run(
 )->RunFolder:
     "The run's folder, with its settings; new, or the same again."
     folder = RunFolder(Path(s.output.results)/run)
-    if folder.settings_file.exists():
-        old, new = _flat(load_recorded(folder)), _flat(s)
-        changed = [f'{k}: {old[k]} -> {new[k]}' for k in new if new[k] != old[k] and k not in allow]
-        if changed: raise InputError(f"{folder.path}: this run was started with other settings ({'; '.join(changed)}); "
-                                     "take another run name, or allow the change by naming its key")
-    elif folder.path.exists() and (other := [p.name for p in folder.path.iterdir() if p.suffix != '.ipynb' and p.name != 'logs']):
-        raise InputError(f"{folder.path}: holds {', '.join(other[:3])} but no settings.yaml, so it isn't a run's folder; take another run name")
-    s.save(folder.settings_file)
+    if not folder.settings_file.exists():
+        if other := _foreign(folder): raise InputError(f"{folder.path}: holds {', '.join(other[:3])} but no settings.yaml, so it isn't a run's "
+                                                       "folder; take another run name")
+        with folder.lock():
+            if not folder.settings_file.exists(): s.save(folder.settings_file)
+    old, new = _flat(load_recorded(folder)), _flat(s)
+    changed = [k for k in new if new[k] != old[k]]
+    if refused := [f'{k}: {old[k]} -> {new[k]}' for k in changed if k not in allow]:
+        raise InputError(f"{folder.path}: this run was started with other settings ({'; '.join(refused)}); "
+                         "take another run name, or allow the change by naming its key")
+    if changed:
+        with folder.lock(): s.save(folder.settings_file)
     return folder
+
+def _foreign(folder):
+    "What is in a folder and can't be the beginning of a run."
+    if not folder.path.exists(): return []
+    return [p.name for p in folder.path.iterdir() if not (p.suffix == '.ipynb' or p.name.startswith('.') or p.name in ('logs', 'lock.json', 'status.json'))]
 
 def load_recorded(
     folder:RunFolder,
@@ -108,6 +118,7 @@ def record(
     folder:RunFolder,
     s:Settings,
     cache:Cache,
+    processes:int=1, # that train together
 ):
     "Write run.json; the data of a run that goes on must be the data it began with."
     if folder.run_file.exists() and (was := read_json(folder.run_file)['data']['fingerprint']) != cache.fingerprint:
@@ -115,7 +126,8 @@ def record(
     gpu = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     write_json(folder.run_file, dict(versions=_versions(), commit=_git_commit(), seed=s.training.seed,
         data=dict(fingerprint=cache.fingerprint, images={p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}, conditions=cache.conditions.names),
-        hardware=dict(machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu)))
+        hardware=dict(machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu,
+                                          processes=processes)))
 
 # %% ../nbs/04b_training.ipynb #9b9f2216
 @torch.no_grad()
@@ -123,9 +135,9 @@ def load_best(
     learn:PhaseLearner, # after its fit
     path,               # the best state's file
 ):
-    "Put the best averaged weights into the phase; the last ones where no best was kept."
-    try: state = load_checkpoint(path)
-    except InputError: state = dict(model=learn.model.state_dict(), callbacks={cb.name: cb.state() for cb in learn.cbs if hasattr(cb, 'state')})
+    "Put the best averaged weights into the phase; the last ones where there never was a best."
+    state = load_checkpoint(path) if learn.group.first and Path(path).exists() else learn.checkpoint.state_of(0, 0)
+    state = learn.group.from_first(dict(model=state['model'], callbacks=dict(averaged_weights=state['callbacks'].get('averaged_weights'))))
     learn.model.load_state_dict(state['model'])
     average = state['callbacks'].get('averaged_weights')
     for p, a in zip([p for p in learn.model.parameters() if p.requires_grad], average['average'] if average else ()): p.copy_(a)
@@ -199,22 +211,24 @@ def make_learner(
     stop:StopRequested,
     draw,                # as `Gallery` wants it
     watch=(),            # further callbacks
+    shown=(),            # further ones that only write or show
     rows=(),             # history of the phases before
     board=None,          # TensorBoard's SummaryWriter
+    group:Group=None,    # the processes that train together; None: this one alone
 )->PhaseLearner:
-    "The Learner of a phase with all its callbacks."
+    "The Learner of a phase with all its callbacks; what only writes or shows is the first process's."
     t, prior = s.training, name == 'prior'
     offset, total = (t.num_epochs if prior else 0), t.num_epochs + (t.prior_epochs if s.model.levels == 2 else 0)
     last = prior or s.model.levels == 1 or not t.prior_epochs
     best = 'best_model.pth' if last else 'best_autoencoder.pth'
     lr = t.prior_learning_rate if prior else t.learning_rate
-    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows), EpochLog(folder, board),
-           Status(folder, name, offset, total), Progress(name), Best(t.early_stopping), EarlyStop(), stop,
-           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best),
-           Gallery(folder.galleries, draw, s.output.gallery_every, offset, board), *watch]
+    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows), Best(t.early_stopping),
+           EarlyStop(), stop, Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best), *watch]
+    if group is None or group.first: cbs += [EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
+                                             Gallery(folder.galleries, draw, s.output.gallery_every, offset, board), *shown]
     if t.ema: cbs.append(AveragedWeights(t.ema))
     if t.use_amp: cbs.append(MixedPrecision())
-    return PhaseLearner(dls, phase, f'{t.seed} {name}', t.accumulate, lr, t.weight_decay, cbs)
+    return PhaseLearner(dls, phase, f'{t.seed} {name}', t.accumulate, lr, t.weight_decay, cbs, group)
 
 # %% ../nbs/04b_training.ipynb #e3642f66
 class Interrupted(Exception):
@@ -229,11 +243,20 @@ def fit_phase(
     "Fit from the beginning or from where the checkpoint is; best weights at the end."
     checkpoint = learn.checkpoint
     if state: resume(learn, state)
+    learn.group.same(learn.model)
     if learn.first_epoch < epochs and not _waited_out(learn):
         try: learn.fit(epochs)
         except InputError as e: raise InputError(str(e).split(':\n\t')[-1]) from None # without fastai's note of the event
+        except RuntimeError as e: _explain(e, learn)
     if learn.stopped: raise Interrupted(f"interrupted by {learn.stopped} and saved; the same command goes on")
     load_best(learn, checkpoint.folder/checkpoint.best)
+
+def _explain(error, learn):
+    "A data worker that died: because everything on the machine is being ended, or because its images are gone."
+    if 'DataLoader worker' not in str(error): raise error
+    if reason := learn.stop_requested.requested: raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
+    raise InputError(f"a process that feeds images died ({' '.join(str(error).split())[:150]}): is the cache still there and whole, is there memory "
+                     "left? The same command goes on from the last checkpoint") from None
 
 def _waited_out(learn):
     "Did early stopping end this phase before the checkpoint was written?"
@@ -274,60 +297,105 @@ def deterministic(
     finally: torch.use_deterministic_algorithms(was)
 
 # %% ../nbs/04b_training.ipynb #185cd8b0
+class Onlooker(RunFolder):
+    "A run's folder in the hands of a process that isn't the first: nothing is written."
+    def status(self, **changes): return {}
+    def lock(self): return nullcontext()
+
+@contextmanager
+def at_work(
+    folder:RunFolder,
+    group:Group=None, # the processes that work on it; None: this one alone
+):                    # the `StopRequested` that listens
+    "For the block: lock, log, signals; a status that says how it ended."
+    group, stop, log = group or Group(), StopRequested(folder), logging.getLogger('nlbs_cvae')
+    group.on_lost = lambda word: folder.status(state='failed', error=word)
+    with folder.lock(), logging_to(folder) if group.first else nullcontext(), stop.listening():
+        try:
+            if group.first: _tidy(folder)
+            folder.status(state='running', phase='data', error='')
+            yield stop
+        except (Interrupted, KeyboardInterrupt) as e:
+            folder.status(state='interrupted')
+            word = str(e) or f"interrupted by {stop.signal or 'Ctrl-C'}; the same command goes on"
+            log.info(word)
+            if isinstance(e, KeyboardInterrupt): group.fail(word)
+            raise Interrupted(word) from None
+        except BaseException as e:
+            folder.status(state='failed', error=f'{type(e).__name__}: {e}')
+            if group.first: log.error('failed: %s', e)
+            group.fail(e)
+            raise
+
+def _tidy(folder):
+    "Remove what an earlier start left behind: half-written files, and the request to stop it."
+    for path in (*folder.path.rglob('.*.tmp'), folder.stop_file): path.unlink(missing_ok=True)
+
+# %% ../nbs/04b_training.ipynb #53c797bf
+def open_data(
+    s:Settings,
+    folder:RunFolder,
+)->Cache:
+    "The run's cache, prepared first where need be; for the notebook, which shows it before the training."
+    if is_complete(cache_folder(s.data.archive, s.data.cache, s.data.resolution)): return get_data(s)
+    with at_work(folder) as stop, stop.ending_at_once(): return get_data(s)
+
+def _data_of(s, group, stop):
+    "The cache, in each process; at least an image for each of them in every batch."
+    with stop.ending_at_once():
+        group.first_does('preparing the images', lambda: get_data(s))
+        cache = get_data(s)
+    n = min(s.data.batch_size, len(cache.rows('train')), len(cache.rows('valid')))
+    if n < group.size: raise InputError(f"{group.size} processes share batches of {n} images (setting data.batch_size={s.data.batch_size}, "
+        f"{len(cache.rows('train'))} images to train, {len(cache.rows('valid'))} to validate): take fewer processes")
+    return cache
+
+# %% ../nbs/04b_training.ipynb #49d050d1
 def train(
     s:Settings,
     run:str,   # name of the run under output.results
     allow=(),  # keys of settings that may have changed since the run's start
 )->RunFolder:
     "Train, or go on, or recognise that it is done; `Interrupted` when a signal or stop file came."
-    folder = open_run(s, run, allow)
-    if folder.read_status().get('state') == 'finished': return folder
-    stop = StopRequested(folder)
-    with folder.lock(), logging_to(folder) as log, stop.listening(), deterministic(s.training.deterministic):
-        try:
-            folder.stop_file.unlink(missing_ok=True)
-            folder.status(state='running', phase='data', error='')
-            cache = get_data(s)
-            record(folder, s, cache)
-            log.info('run %s: %d training and %d validation images', folder.path.name, len(cache.rows('train')), len(cache.rows('valid')))
-            generator = fit_phases(s, folder, cache, stop)
-            finish(s, folder, cache, generator)
-            folder.status(state='finished', phase='done', seconds_left_in_phase=0)
-            log.info('finished: %s', folder.model)
-        except Interrupted as e:
-            folder.status(state='interrupted')
-            log.info('%s', e)
-            raise
-        except BaseException as e:
-            folder.status(state='failed', error=f'{type(e).__name__}: {e}')
-            log.error('failed: %s', e)
-            raise
+    with processes() as group:
+        try: folder = group.first_does('opening the run', lambda: open_run(s, run, allow)) or Onlooker(Path(s.output.results)/run)
+        except InputError as e: group.fail(e); raise
+        if group.most(group.first and folder.read_status().get('state') == 'finished'): return folder
+        with at_work(folder, group) as stop, deterministic(s.training.deterministic):
+            cache = _data_of(s, group, stop)
+            if group.first: record(folder, s, cache, group.size)
+            logging.getLogger('nlbs_cvae').info('run %s: %d training and %d validation images, %d processes', folder.path.name,
+                                                len(cache.rows('train')), len(cache.rows('valid')), group.size)
+            generator = fit_phases(s, folder, cache, stop, group)
+            if group.first: finish(s, folder, cache, generator)
     return folder
 
-# %% ../nbs/04b_training.ipynb #53c797bf
+# %% ../nbs/04b_training.ipynb #61922b9c
 def fit_phases(
     s:Settings,
     folder:RunFolder,
     cache:Cache,
     stop:StopRequested,
+    group:Group,
 )->Generator:
     "Both phases, from wherever the newest checkpoint is."
     from torch.utils.tensorboard import SummaryWriter
     t, conditions = s.training, cache.conditions
-    board = SummaryWriter(folder.logs/'tensorboard') if t.tensorboard else None
+    board = SummaryWriter(folder.logs/'tensorboard') if t.tensorboard and group.first else None
     dls = get_dls(cache, s.data.batch_size, s.data.num_workers, s.data.augment, t.seed, s.data.balance)
+    for dl in dls: group.share_out(dl)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     memory = torch.channels_last if t.channels_last else torch.contiguous_format
     x, codes = (v.to(device) for v in images_at(cache, gallery_rows(cache, s.output.gallery_images)))
-    state = newest_checkpoint(folder.checkpoints)
+    state = group.from_first(newest_checkpoint(folder.checkpoints) if group.first else {})
     model = make_model(s, conditions).to(device, memory_format=memory)
     rows = state['callbacks']['history']['rows'] if state else []
 
     if state.get('phase') != 'prior':
         watched = [v.to(device) for v in images_at(cache, cache.rows('valid')[:256])]
-        watch = [KLAnnealing(t.kl_weight, t.kl_annealing, t.kl_warmup, t.kl_cycles), LatentWatch(*watched, board=board)]
+        more = dict(watch=[KLAnnealing(t.kl_weight, t.kl_annealing, t.kl_warmup, t.kl_cycles)], shown=[LatentWatch(*watched, board=board)])
         phase = AutoencoderPhase(model, VAELoss(t.reconstruction, t.edge_weight, t.free_bits)).to(device)
-        learn = make_learner(s, folder, dls, phase, 'autoencoder', stop, draw_autoencoder(x, codes, t.seed), watch, board=board)
+        learn = make_learner(s, folder, dls, phase, 'autoencoder', stop, draw_autoencoder(x, codes, t.seed), **more, board=board, group=group)
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
 
@@ -336,7 +404,7 @@ def fit_phases(
     if two:
         phase = PriorPhase(generator)
         if not state: phase.set_scale(training_batches(cache, s.data.batch_size), t.seed)
-        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed), rows=rows, board=board)
+        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed), rows=rows, board=board, group=group)
         fit_phase(learn, t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
@@ -357,7 +425,7 @@ def finish(
     cache:Cache,
     generator:Generator,
 ):
-    "Write model/ and the final gallery."
+    "Write model/ and the final gallery; the run is finished."
     n = {p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}
     generator.meta = dict(images=n, fingerprint=cache.fingerprint, seed=s.training.seed, training={k: v for k, v in asdict(s.training).items()
                           if k in ('num_epochs', 'prior_epochs', 'learning_rate', 'reconstruction', 'kl_weight', 'edge_weight')})
@@ -369,6 +437,8 @@ def finish(
     sheets |= {f'condition_{k}': v for k, (v, _) in condition_sheet(generator, codes[0], s.training.seed).items()}
     for name, images in sheets.items():
         save_png(folder.galleries/'final_samples'/f'{name}.png', image_grid(images), {'Comment': sheet_note(name)})
+    folder.status(state='finished', phase='done', seconds_left_in_phase=0)
+    logging.getLogger('nlbs_cvae').info('finished: %s', folder.model)
 
 def model_card(
     generator:Generator,
@@ -424,7 +494,9 @@ def nlbs_train(
     overrides:str='',  # settings as block.key=value, separated by spaces: "training.num_epochs=2 data.batch_size=8"
     allow:str='',      # keys that may differ from the run's first start, separated by spaces
 ):
-    """Train a model, or go on with a run that was stopped. Example: nlbs_train training_config first --overrides "data.archive=/data/nlbs" """
+    """Train a model, or go on with a run that was stopped. Examples:
+    nlbs_train training_config first --overrides "data.archive=/data/nlbs";
+    on four GPUs: torchrun --nproc-per-node 4 --no-python nlbs_train training_config first"""
     try: folder = train(load_settings(config, overrides.split()), run, allow.split())
-    except Interrupted as e: sys.exit(f'nlbs_train: {e}')
-    print(f'{folder.path}: {folder.read_status()["state"]}; model in {folder.model}')
+    except Interrupted as e: sys.exit(f'nlbs_train: {e}' if rank_and_size()[0] == 0 else 0) # one process speaks for all
+    if rank_and_size()[0] == 0: print(f'{folder.path}: {folder.read_status()["state"]}; model in {folder.model}')
