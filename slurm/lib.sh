@@ -66,7 +66,7 @@ load_modules() { # what the profile names; a cluster without the module command 
     set -u
 }
 
-find_python() { # sets `python`, a command: of .venv, or inside the container
+find_python() { # sets `python`, a command: of .venv, or inside the container. "${python[@]/%python/nlbs_train}" is another
     local runner
     if [[ -x $venv/bin/python ]]; then python=("$venv/bin/python"); return; fi
     [[ -f $SITE_CONTAINER ]] || die "no environment in $venv: run slurm/setup.sh first"

@@ -14,5 +14,5 @@ export JUPYTER_RUNTIME_DIR=$scratch/jupyter
 if ((SLURM_PROCID == 0)); then
     "${python[@]}" "$root/tools/notebook.py" 05_train "$2" "$1" "${@:3}"
 else
-    "${python[@]}" -c 'from nlbs_cvae.training import nlbs_train; nlbs_train()' "$1" "$2" --overrides "${*:3}"
+    "${python[@]/%python/nlbs_train}" "$1" "$2" --overrides "${*:3}"
 fi

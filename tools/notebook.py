@@ -1,5 +1,5 @@
 "Run a notebook of nbs/ through papermill into a run's folder: tools/notebook.py 05_train RUN [CONFIG [OVERRIDE ...]]"
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in the kernel warns about frozen modules
@@ -11,8 +11,11 @@ from nlbs_cvae.core import InputError, load_settings
 
 from project import NBS
 
-# the kernel is reached through sockets in the user's own folder: other users of the machine can't listen, and no loopback is needed
-LOCAL = Config(KernelManager=dict(transport='ipc'))
+def through(
+    folder, # of this call alone
+)->Config:
+    "Reach the kernel through sockets in a private folder: others on the machine can't listen, and no loopback is needed."
+    return Config(KernelManager=dict(transport='ipc', ip=f'{folder}/kernel'))
 
 def keep_attempt(
     notebook, # an executed notebook that is about to be written again
@@ -32,8 +35,9 @@ def run_notebook(
     done = Path(folder)/f"{name.split('_')[1]}.ipynb"
     done.parent.mkdir(parents=True, exist_ok=True)
     keep_attempt(done)
-    papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
-                               stderr_file=sys.stderr, config=LOCAL)
+    with tempfile.TemporaryDirectory(prefix='nlbs-') as sockets:
+        papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
+                                   stderr_file=sys.stderr, config=through(sockets))
     return done
 
 def main(

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Make the environment on a cluster:  slurm/setup.sh [options]
+#
+#   setup.sh --site asuka                        as the profile says
+#   setup.sh --site asuka --offline wheelhouse   without internet, from what slurm/wheelhouse.sh collected
+#   setup.sh --how conda --torch cpu             every choice is an option; nothing is ever asked
+#
+#   --site NAME      profile in slurm/sites/, or a file (default: generic)
+#   --how WAY        module, conda, user or container; auto (default) tries them in this order:
+#                      module     the Python of the profile's modules, or the one that is there anyway
+#                      conda      conda, mamba or micromamba makes a Python (not with --offline)
+#                      user       a Python of your own: ~/.local, ~/bin, pyenv, miniconda, uv
+#                      container  apptainer builds nlbs-cvae.sif from slurm/container.def
+#   --python FILE    this Python and no other
+#   --torch KIND     cu126, cu128 … (a CUDA version) or cpu (default: the profile's)
+#   --offline DIR    install from this folder alone
+#   --venv DIR       where to (default: .venv in the project)
+#   --force          make it anew
+#   --dry-run        say what would be done
+#   --help           this
+#
+# A second call only looks whether everything is there. Packages are those of constraints-hpc.txt, exactly.
+set -euo pipefail
+# shellcheck source=slurm/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+read_options() {
+    site_name=generic how=auto chosen='' torch='' wheels='' force='' dry=''
+    while (($#)); do
+        case $1 in
+            --help) usage; exit 0 ;;
+            --force) force=yes; shift; continue ;;
+            --dry-run) dry=yes; shift; continue ;;
+        esac
+        need "$@"
+        case $1 in
+            --site) site_name=$2 ;;
+            --how) how=$2 ;;
+            --python) chosen=$2 ;;
+            --torch) torch=$2 ;;
+            --offline) wheels=$2 ;;
+            --venv) venv=$2 ;;
+            *) unknown "$1" ;;
+        esac
+        shift 2
+    done
+    [[ $how =~ ^(auto|module|conda|user|container)$ ]] || die "--how $how: give auto, module, conda, user or container"
+    [[ -z $wheels || -d $wheels ]] || die "--offline $wheels: no such folder; slurm/wheelhouse.sh makes it on a machine with internet"
+    [[ -z $chosen ]] || fits "$chosen" || die "--python $chosen: does not run, is older than 3.11, or lacks its venv module"
+}
+
+fits() { # PYTHON: new enough, and able to make an environment
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+first_fit() { # PYTHON...: the first that fits
+    local python
+    for python in "$@"; do
+        if [[ -n $python ]] && command -v "$python" >/dev/null && fits "$python"; then command -v "$python"; return; fi
+    done
+    return 1
+}
+
+try_module() { # profile's modules first: `(...)` where they are missing, so that the next way has its turn
+    (load_modules) || return 1
+    load_modules
+    first_fit "python$SITE_PYTHON" python3.11 python3.12 python3.13 python3
+}
+
+try_user() {
+    first_fit ~/.local/bin/python3.1[1-9] ~/bin/python3.1[1-9] ~/.pyenv/versions/3.1[1-9]*/bin/python ~/miniconda3/bin/python \
+        ~/miniforge3/bin/python "$(uv python find "$SITE_PYTHON" 2>/dev/null || true)"
+}
+
+conda_command() { command -v mamba || command -v conda || command -v micromamba; }
+
+glibc() { getconf GNU_LIBC_VERSION | awk '{print $2}'; }
+
+check_glibc() { # today's wheels refuse an old one, one after the other: better said once
+    local wanted
+    wanted=$(sed -n 's/^manylinux_\([0-9]*\)_\([0-9]*\)_.*/\1.\2/p' <<<"$SITE_PLATFORM")
+    if [[ -z $wanted || $(printf '%s\n' "$wanted" "$(glibc)" | sort -V | head -n 1) == "$wanted" ]]; then return 0; fi
+    [[ $how == container ]] || die "glibc $(glibc) here is older than $wanted, which the wheels want ($SITE_PLATFORM): use --how container"
+}
+
+choose() { # sets `way` and, where it is one, `base`: the Python to build on
+    way=$how base=$chosen
+    if [[ -n $chosen ]]; then way=user; return; fi
+    if [[ $how == auto || $how == module ]] && base=$(try_module); then way=module; return; fi
+    if [[ $how == auto || $how == conda ]] && [[ -z $wheels ]] && base=$(conda_command); then way=conda; return; fi
+    if [[ $how == auto || $how == user ]] && base=$(try_user); then way=user; return; fi
+    if [[ $how == auto || $how == container ]] && base=$(command -v apptainer || command -v singularity); then way=container; return; fi
+    die "no way to a Python 3.11 ($how): no module, conda, Python of your own or apptainer. Ask for a module and name it in SITE_MODULES, or install miniforge into your home folder"
+}
+
+make_environment() {
+    say "$way: $base -> $venv"
+    [[ -z $dry ]] || return 0
+    if [[ -n $force ]]; then rm -rf "$venv"; fi
+    if [[ -x $venv/bin/python ]] && fits "$venv/bin/python"; then return 0; fi
+    if [[ $way == conda ]]; then "$base" create --yes --quiet --prefix "$venv" "python=$SITE_PYTHON" pip; else "$base" -m venv --clear "$venv"; fi
+}
+
+pip() { shown pip "$@"; [[ -n $dry ]] || "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+pin() { grep -E "^$1==" "$root/constraints-hpc.txt"; }
+
+install_packages() { # torch first: from PyTorch's own index it comes for the CUDA that was asked for
+    local from=()
+    if [[ -n $wheels ]]; then
+        from=(--no-index --find-links "$wheels")
+    else
+        pip install --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
+            say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
+    fi
+    pip install ${from[@]+"${from[@]}"} "$(pin setuptools)" "$(pin wheel)"
+    pip install ${from[@]+"${from[@]}"} --constraint "$root/constraints-hpc.txt" --no-build-isolation --use-pep517 --editable "$root"
+    [[ -z $dry ]] || return 0
+    "$venv/bin/python" -c 'import torchvision' 2>/dev/null || pip uninstall --yes torchvision # fastai asks for it, nothing uses it
+}
+
+build_container() {
+    shown "$base" build "$SITE_CONTAINER" "$root/slurm/container.def"
+    if [[ -n $dry || ( -f $SITE_CONTAINER && -z $force ) ]]; then return 0; fi
+    [[ -z $wheels ]] || die "--offline: build nlbs-cvae.sif elsewhere (apptainer build nlbs-cvae.sif slurm/container.def) and copy it to $SITE_CONTAINER"
+    (cd "$root" && "$base" build "$SITE_CONTAINER" slurm/container.def)
+}
+
+wanted() { cat "$root"/{constraints-hpc.txt,settings.ini,setup.py} | cksum; echo "$torch $venv"; }
+
+is_there() { [[ -z $force && -f $venv/installed-hpc && $(<"$venv/installed-hpc") == "$(wanted)" ]]; }
+
+read_options "$@"
+load_site "$site_name"
+torch=${torch:-$SITE_TORCH}
+if is_there; then say "$venv is as it should be"; exit 0; fi
+check_glibc
+choose
+if [[ $way == container ]]; then build_container; exit 0; fi
+make_environment
+install_packages
+if [[ -n $dry ]]; then exit 0; fi
+case $site in */*) cd "$(dirname "$site")" && pwd | sed "s|\$|/${site##*/}|" ;; *) echo "$site" ;; esac >"$venv/site"
+"$venv/bin/python" "$root/slurm/facts.py" gpu || say "no GPU here; on a login node that is usual. slurm/check.sh --node looks at a GPU node"
+wanted >"$venv/installed-hpc"
+say "$venv is ready. Next: slurm/check.sh"

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Collect everything that slurm/setup.sh --offline installs, on a machine with internet:  slurm/wheelhouse.sh [options]
+#
+#   wheelhouse.sh --site asuka          for the site's Python, glibc and CUDA, into wheelhouse/
+#   slurm/transfer.sh --site asuka wheelhouse
+#
+#   --site NAME      profile in slurm/sites/, or a file (default: generic)
+#   --torch KIND     cu126, cu128 … or cpu (default: the profile's)
+#   --python X.Y     version of the site's Python (default: the profile's)
+#   --dest DIR       folder (default: wheelhouse)
+#   --dry-run        say what would be done
+#   --help           this
+#
+# A second call fetches only what is missing. The machine's own Python only needs pip.
+set -euo pipefail
+# shellcheck source=slurm/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+site_name=generic torch='' version='' dest=wheelhouse dry=''
+while (($#)); do
+    case $1 in
+        --help) usage; exit 0 ;;
+        --dry-run) dry=yes; shift; continue ;;
+    esac
+    need "$@"
+    case $1 in
+        --site) site_name=$2 ;;
+        --torch) torch=$2 ;;
+        --python) version=$2 ;;
+        --dest) dest=$2 ;;
+        *) unknown "$1" ;;
+    esac
+    shift 2
+done
+
+platforms() { # options for every wheel that the site's glibc can load
+    local minor machine=${SITE_PLATFORM#manylinux_*_*_}
+    minor=$(sed -n 's/^manylinux_2_\([0-9]*\)_.*/\1/p' <<<"$SITE_PLATFORM")
+    [[ -n $minor ]] || die "site '$site': SITE_PLATFORM=$SITE_PLATFORM; write it as manylinux_2_28_x86_64"
+    for ((; minor >= 5; minor--)); do printf -- '--platform\nmanylinux_2_%s_%s\n' "$minor" "$machine"; done
+    printf -- '--platform\n%s\n' "manylinux2014_$machine" "manylinux2010_$machine" "manylinux1_$machine" "linux_$machine"
+}
+
+download() { # OPTIONS... PINS...
+    shown pip download --dest "$dest" "$@" | sed 's/ --platform [a-z0-9_]*//g'
+    [[ -n $dry ]] || "$pip_python" -m pip --disable-pip-version-check --quiet download --dest "$dest" --only-binary=:all: "$@"
+}
+
+load_site "$site_name"
+torch=${torch:-$SITE_TORCH} version=${version:-$SITE_PYTHON}
+pip_python=$venv/bin/python
+[[ -x $pip_python ]] || pip_python=$(command -v python3) || die "no python3 here"
+"$pip_python" -m pip --version >/dev/null || die "$pip_python has no pip"
+mapfile -t target < <(platforms; printf -- '--python-version\n%s\n' "$version")
+mkdir -p "$dest"
+pins=$(mktemp)
+trap 'rm -f "$pins"' EXIT
+grep -E '^torch(vision)?==' "$root/constraints-hpc.txt" >"$pins"
+# torch's own dependencies come with it: for a CUDA they are NVIDIA's libraries, which no list here could name for all
+if ! download "${target[@]}" --index-url "https://download.pytorch.org/whl/$torch" --extra-index-url https://pypi.org/simple --constraint "$root/constraints-hpc.txt" -r "$pins"; then
+    say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
+    download "${target[@]}" --constraint "$root/constraints-hpc.txt" -r "$pins"
+fi
+grep -vE '^(#|torch(vision)?==)' "$root/constraints-hpc.txt" >"$pins"
+download "${target[@]}" --no-deps -r "$pins"
+if [[ -n $dry ]]; then exit 0; fi
+(cd "$dest" && sha256sum -- *.whl >SHA256SUMS)
+say "$dest: $(find "$dest" -name '*.whl' | wc -l) wheels, $(du -sh "$dest" | cut -f1), for Python $version and $SITE_PLATFORM. Next: slurm/transfer.sh --site $site wheelhouse $dest"
