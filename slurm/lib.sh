@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # what it sets, others use
+# shellcheck disable=SC2034,SC2154 # what it sets, others use; `rules`, `tries`, `check`, `dry` are the options of transfer and download
 # What the scripts and the job files share. It is sourced, never run. Bash 4.2 and the coreutils of its time are enough.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${NLBS_VENV:-$root/.venv}
@@ -76,6 +76,49 @@ find_python() { # sets `python`, a command: of .venv, or inside the container. "
 
 fact() { # run|cache CONFIG RUN [OVERRIDE...]: where the run or its prepared images are
     "${python[@]}" "$root/slurm/facts.py" "$@"
+}
+
+# ---- to the cluster and back --------------------------------------------------------------------------------------
+
+far() { # PATH: as rsync names it at the site
+    [[ -n $SITE_HOST ]] || die "site '$site' names no SITE_HOST: give --site, or write it into the profile"
+    printf '%s%s:%s' "${SITE_USER:+$SITE_USER@}" "$SITE_HOST" "$1"
+}
+
+copy() { # FROM TO: rsync until it is through; a broken connection is taken up again, in the middle of a file
+    local try rc=0 options=(-rlt -z --partial-dir=.rsync-partial --timeout=60 "${rules[@]}")
+    if [[ -n $dry ]]; then options+=(--dry-run --itemize-changes); else options+=(--stats --human-readable); fi
+    for ((try = 1; try <= tries; try++)); do
+        shown rsync "${options[@]}" "$1" "$2"
+        rsync "${options[@]}" "$1" "$2" && rc=0 || rc=$?
+        case $rc in
+            0) return ;;
+            10 | 12 | 30 | 35 | 255) say "the connection broke (rsync $rc), attempt $try of $tries"; sleep "${NLBS_RETRY:-15}" ;;
+            *) die "rsync ended with $rc; its lines above say which file" ;;
+        esac
+    done
+    die "the connection broke $tries times; the same command goes on where it was"
+}
+
+compare() { # FROM TO: checksums at both ends
+    local other
+    if [[ -z $check || -n $dry ]]; then return 0; fi
+    other=$(rsync -rln --checksum --itemize-changes --out-format='%i %n' "${rules[@]}" "$1" "$2" | grep -E '^[<>]' || true)
+    [[ -z $other ]] || die "differs after the copy (changed meanwhile?): $(head -n 3 <<<"$other"); call this again"
+    say "the same at both ends: $2"
+}
+
+sync_to() { # FROM TO-THERE
+    local there
+    there=$(far "$2")
+    if [[ -z $dry ]]; then ${RSYNC_RSH:-ssh} "${there%%:*}" "mkdir -p $(shown "$2")" || die "cannot make $2 on $SITE_HOST: is the name right, does ssh let you in, is there room?"; fi
+    copy "$1" "$there"
+    compare "$1" "$there"
+}
+
+sync_from() { # FROM-THERE TO
+    copy "$(far "$1")" "$2"
+    compare "$(far "$1")" "$2"
 }
 
 # ---- inside a job -------------------------------------------------------------------------------------------------

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Bring runs back from the cluster:  slurm/download.sh --site NAME [options] RUN...
+#
+#   download.sh --site asuka first                results/first, without its checkpoints
+#   download.sh --site asuka --checkpoints first  with them: to go on with the run here
+#
+#   --site NAME      profile in slurm/sites/, or a file: host, user, folders
+#   --checkpoints    the checkpoints too (they are most of a run's size; the finished model comes anyway)
+#   --to DIR         folder for the runs (default: results)
+#   --tries N        attempts when the connection breaks (default: 10); each goes on in the middle of a file
+#   --no-check       leave out the second pass, which compares checksums at both ends
+#   --dry-run        say what would be copied
+#   --help           this
+#
+# A run that is still running may be fetched at any time, and again later. Nothing is deleted here.
+set -euo pipefail
+# shellcheck source=slurm/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+site_name='' tries=10 check=yes dry='' to=results rules=(--exclude=/lock.json --exclude=/stop --exclude='.*.tmp' --exclude=.rsync-partial/)
+checkpoints=''
+while [[ ${1:-} == --* ]]; do
+    case $1 in
+        --help) usage; exit 0 ;;
+        --checkpoints) checkpoints=yes; shift; continue ;;
+        --no-check) check=''; shift; continue ;;
+        --dry-run) dry=yes; shift; continue ;;
+    esac
+    need "$@"
+    case $1 in
+        --site) site_name=$2 ;;
+        --to) to=$2 ;;
+        --tries) tries=$2 ;;
+        *) unknown "$1" ;;
+    esac
+    shift 2
+done
+(($#)) || die "give the name of a run; $me --help shows examples"
+if [[ -z $checkpoints ]]; then rules+=(--exclude=/checkpoints/); fi
+
+load_site "$site_name"
+for run in "$@"; do
+    [[ $run != */* ]] || die "'$run': give the run's name, not a path; it lies in $SITE_FOLDER/results there"
+    mkdir -p "$to/$run"
+    sync_from "$SITE_FOLDER/results/$run/" "$to/$run/"
+done
