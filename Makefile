@@ -22,6 +22,8 @@ test: setup     ## every notebook and every test but the slow ones
 	@$(py) tools/test.py
 test-all: setup ## the slow ones too
 	@$(py) tools/test.py --slow
+explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
+	@.venv/bin/nlbs_explore $(MODEL)
 lab: setup      ## JupyterLab on the notebooks
 	@$(py) -m jupyterlab nbs
 library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them
@@ -35,5 +37,5 @@ hooks: setup    ## let git clean notebooks on add and merge them cell by cell, i
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
 	@rm -rf results/demo results/quick data/phantom* data/quick* build dist _docs *.egg-info .pytest_cache .hypothesis
 	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
-.PHONY: help setup demo quick train evaluate test test-all lab library docs readme hooks clean
+.PHONY: help setup demo quick train evaluate test test-all explore lab library docs readme hooks clean
 .DEFAULT_GOAL := help

@@ -7,7 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
 from project import ROOT, copy_project
 
-PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium',), dicom3tools=('dciodvfy',)) # what `needs` can name
+PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium', 'chromedriver'), dicom3tools=('dciodvfy',)) # what `needs` can name
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
