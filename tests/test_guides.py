@@ -1,7 +1,8 @@
-"The guides tell the truth: what the architecture guide names is there."
+"The guides tell the truth: what the architecture guide names is there, and every command would be understood."
 import importlib, re
 
 import nbformat, pytest
+from commands import is_setting, prose, settings_named, typed, wrong
 from project import NBS, ROOT, notebooks
 
 FIRST = """models/cvae.py models/layers.py models/losses.py data/dataset.py data/transforms.py data/utils.py training/train_cvae.py
@@ -54,3 +55,15 @@ def test_what_is_not_there_would_be_seen():
 def test_links_lead_somewhere(path):
     links = re.findall(r'\]\((?!https?:|mailto:|attachment:)([^)#\s]+)', text(path))
     assert not [o for o in links if not (path.parent/o).exists()]
+
+TEXTS = [*(ROOT/o for o in ('README.md', 'README.fr.md', 'CONTRIBUTING.md')), *sorted((NBS/'guides').glob('*.ipynb'))]
+
+@pytest.mark.parametrize('path', TEXTS, ids=lambda p: p.name)
+def test_commands_are_the_real_ones(path):
+    assert not [f'{o}: {problem}' for o in typed(prose(path)) if (problem := wrong(o))]
+    assert not [o for o in settings_named(prose(path)) if not is_setting(o)]
+
+@pytest.mark.parametrize('command', ['make nothing', 'make train NOTHING=1', 'make train OVERRIDES="training.nothing=1"', 'nlbs_nothing a',
+    '.venv/bin/nlbs_generate a b --nothing 1', 'slurm/nothing.sh', 'slurm/submit.sh --nothing train'])
+def test_a_wrong_command_would_be_seen(command):
+    assert typed(f'`{command}`') == typed(f'```sh\n{command} # why\n```') == [command] and wrong(command)
