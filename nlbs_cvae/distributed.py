@@ -97,7 +97,7 @@ def _fail(self:Group,
     error, # an exception
 ):
     "Tell the others, unless one of them was faster."
-    text = str(error).strip() or type(error).__name__
+    text = str(error).split(':\n\t')[-1].strip() or type(error).__name__ # without fastai's note of the event
     try: self.store and self.store.compare_set('failed', '', f'process {self.rank} of {self.size} failed: {text}')
     except RuntimeError: pass # nobody is left to read it
 
@@ -106,7 +106,7 @@ def _talk(self:Group, exchange, *args):
     try: return exchange(*args)
     except RuntimeError as e:
         time.sleep(2) # for its word to arrive
-        raise InputError(self._word() or f'another process of this run is gone without a word; its own output says why ({str(e)[:200]})') from None
+        raise InputError(self._word() or 'another process of this run is gone without a word; its own output says why') from e
 
 @contextmanager
 def _watched(self:Group):
