@@ -19,7 +19,7 @@ setup(
     license='Apache-2.0', license_files=['LICENSE'],
     long_description=readme.read_text(encoding='utf-8') if readme.exists() else '', long_description_content_type='text/markdown',
     packages=[*find_packages(include=[lib]), runners], package_dir={runners: cfg['nbs_path']},
-    package_data={lib: ['configs/**/*.yaml'], runners: listed('runners')},
+    package_data={lib: ['configs/**/*.yaml', 'models/**/*'], runners: listed('runners')},
     python_requires='>=' + cfg['min_python'],
     install_requires=listed('requirements') + listed('pip_requirements'),
     extras_require={'dev': listed('dev_requirements')},
