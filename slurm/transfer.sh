@@ -40,7 +40,7 @@ places() { # sets `from`, `to` and `rules`
     case $what in
         code)
             from=${folder:-$root} to=$SITE_FOLDER
-            rules+=(--exclude=.git/ --exclude=.venv/ --exclude=/data/ --exclude=/results/ --exclude=/wheelhouse/ --exclude=/nbs/data/
+            rules+=(--exclude=.git/ --exclude=/.venv --exclude=/data --exclude=/results --exclude=/wheelhouse --exclude=/nbs/data/
                 --exclude=/nbs/results/ --exclude=__pycache__/ --exclude=.ipynb_checkpoints/ --exclude=.pytest_cache/ --exclude=.hypothesis/
                 --exclude='*.egg-info/' --exclude='*.sif') ;;
         wheelhouse) from=${folder:-wheelhouse} to=$SITE_FOLDER/wheelhouse ;;

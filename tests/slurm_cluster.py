@@ -74,7 +74,8 @@ def start(folder, port, **options):
     "Start a cluster; the environment in which its commands find it."
     if os.geteuid(): pytest.skip('a cluster of its own is started as root alone')
     here = Path(f'/tmp/nlbs-slurm-{port}') # short: sockets lie in it
-    ours = {f'SLURM_TEST_{k.upper()}': str(v) for k, v in dict(dir=here, port=port, gpus=4, cpus=64, mem=262144, **options).items()}
+    size = dict(gpus=4, cpus=64, mem=262144)
+    ours = {f'SLURM_TEST_{k.upper()}': str(v) for k, v in {**size, **options, 'dir': here, 'port': port}.items()}
     env = {**{k: v for k, v in os.environ.items() if not k.startswith(('SLURM', 'NLBS_OV'))}, **ours, **THREADS}
     done = subprocess.run([ROOT/'slurm'/'testing'/'up.sh'], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

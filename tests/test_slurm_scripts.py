@@ -1,0 +1,267 @@
+"The scripts around the queue: profiles, set-up, wheelhouse, check, transfer and download over a real ssh server."
+import os, re, shutil, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+from project import ROOT
+from slurm_cluster import make_place
+
+SLURM = ROOT/'slurm'
+SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
+
+def run(*cmd, check=True, cwd=ROOT, **env):
+    "A command; its result."
+    res = subprocess.run([*map(str, cmd)], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=1200)
+    assert res.returncode == 0 or not check, f'{cmd}: {res.stdout}{res.stderr}'
+    return res
+
+def lib(code, **env): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **env)
+
+def programs(folder, **scripts):
+    "Stand-ins for programs that this machine lacks, or that should say something else: a PATH with them in front."
+    folder.mkdir(exist_ok=True)
+    for name, body in scripts.items():
+        (folder/name.replace('_', '-')).write_text(f'#!/bin/bash\n{body}\n')
+        (folder/name.replace('_', '-')).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+# ---- what stands in the files
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda p: p.name)
+def test_help(script):
+    res = run(script, '--help')
+    assert res.stdout.strip() and not res.stderr and '#!' not in res.stdout
+
+@pytest.mark.parametrize('script', [p for p in SCRIPTS if p.name not in ('rank.sh', 'job_file.sh')], ids=lambda p: p.name)
+def test_an_unknown_option_is_named(script):
+    res = run(script, '--colour', 'red', check=False)
+    assert res.returncode == 2 and res.stderr == f"{script.name}: unknown option '--colour'; {script.name} --help lists them\n"
+
+def test_asukas_job_file_is_its_profiles():
+    assert (SLURM/'train_asuka.slurm').read_text() == run(SLURM/'job_file.sh', 'asuka').stdout, 'run: slurm/job_file.sh asuka > slurm/train_asuka.slurm'
+    for option in ('cpus-per-task=4', 'mem=16G', 'time=12:00:00', 'gres=gpu:1', 'partition=gpu'):
+        assert f'#SBATCH --{option}\n' in (SLURM/'train_asuka.slurm').read_text()
+
+def test_a_profile_reaches_its_job_file(tmp_path):
+    (tmp_path/'here.env').write_text('SITE_ACCOUNT=lab\nSITE_QOS=long\nSITE_MAIL=me@example.org\n')
+    text = run(SLURM/'job_file.sh', tmp_path/'here.env').stdout
+    for option in ('account=lab', 'qos=long', 'mail-user=me@example.org', 'mail-type=END,FAIL,REQUEUE', 'cpus-per-task=8'): assert f'#SBATCH --{option}\n' in text
+
+def test_profiles_say_the_same_things():
+    def keys(name): return re.findall(r'^#?(SITE_\w+)=', (SLURM/'sites'/f'{name}.env').read_text(), re.MULTILINE)
+    assert keys('template') == keys('generic') and {*keys('asuka')} < {*keys('generic')}
+
+def test_site_facts_are_in_profiles_alone():
+    found = [p.name for p in [*SLURM.glob('*.sh'), *SLURM.glob('*.slurm'), *SLURM.glob('*.py')]
+             if 'imsp' in p.read_text() or 'asuka' in p.read_text().replace('--site asuka', '').replace('train_asuka', '').replace('job_file.sh asuka', '') and p.name != 'train_asuka.slurm']
+    assert not found
+
+def test_the_clusters_pins_are_the_projects():
+    "The same versions, and all that the library needs."
+    made = run(sys.executable, ROOT/'tools'/'pins.py').stdout
+    assert (ROOT/'constraints-hpc.txt').read_text() == made, 'run: .venv/bin/python tools/pins.py > constraints-hpc.txt'
+
+def test_json_fields_are_read(tmp_path):
+    (tmp_path/'s.json').write_text('{\n "state": "running",\n "epoch": 12,\n "loss": -1.5e-3,\n "job": "7_2",\n "error": "",\n "last": "a, b"\n}\n')
+    assert lib(f'for k in state epoch loss job error last none; do echo "[$(field {tmp_path}/s.json $k)]"; done; field {tmp_path}/none x').stdout.split('\n') == \
+        ['[running]', '[12]', '[-1.5e-3]', '[7_2]', '[]', '[a, b]', '[]', '']
+
+def test_printed_lines_can_be_pasted():
+    assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a 'b c' 'd'\\''e' 'data.x=[1, 2]'\n"
+
+# ---- set-up
+
+@pytest.fixture
+def place(tmp_path):
+    "A checkout of links without an environment."
+    make_place(tmp_path)
+    (tmp_path/'.venv').unlink()
+    for name in ('settings.ini', 'setup.py'): (tmp_path/name).symlink_to(ROOT/name)
+    return tmp_path
+
+def test_setup_in_words(place):
+    "A dry run names the way and every command, asks nothing, changes nothing."
+    before = {*place.iterdir()}
+    said = run('slurm/setup.sh', '--torch', 'cpu', '--python', sys.executable, '--dry-run', cwd=place).stdout
+    assert 'whl/cpu torch==' in said and '--constraint' in said and {*place.iterdir()} == before
+
+@pytest.mark.parametrize('args, said', [
+    (('--how', 'magic'), '--how magic: give auto, module, conda, user or container'),
+    (('--offline', 'nowhere'), '--offline nowhere: no such folder; slurm/wheelhouse.sh makes it'),
+    (('--python', '/bin/true'), None),
+    (('--python', '/bin/false'), '--python /bin/false: does not run'),
+    (('--site', 'mars'), "no site 'mars': the sites are asuka generic template"),
+])
+def test_setup_refuses_in_words(place, args, said):
+    res = run('slurm/setup.sh', '--dry-run', *args, cwd=place, check=False)
+    if said: assert res.returncode == 2 and said in res.stderr and len(res.stderr.splitlines()) == 1
+
+def test_setup_falls_back(place):
+    "No module's Python: conda; without one, a container; nothing at all: what to do."
+    old = dict(python3='exit 1', **{f'python3.{n}': 'exit 1' for n in range(11, 20)}, uv='exit 1', getconf='echo glibc 2.36')
+    home = dict(HOME=str(place), PATH=programs(place/'bin1', **old, conda='exit 0'))
+    assert f"conda: {place}/bin1/conda -> " in run('slurm/setup.sh', '--dry-run', cwd=place, **home).stdout
+    for name in ('conda', 'mamba', 'micromamba'): (place/'bin1'/name).unlink(missing_ok=True)
+    said = run('slurm/setup.sh', '--dry-run', cwd=place, HOME=str(place), PATH=programs(place/'bin1', apptainer='exit 0')).stdout
+    assert 'bin1/apptainer build' in said and 'container.def' in said
+    (place/'bin1'/'apptainer').unlink()
+    res = run('slurm/setup.sh', '--dry-run', cwd=place, check=False, HOME=str(place), PATH=programs(place/'bin1'))
+    assert res.returncode == 2 and 'no way to a Python 3.11 (auto)' in res.stderr
+
+def test_an_old_glibc_is_said_once(place):
+    res = run('slurm/setup.sh', '--dry-run', cwd=place, check=False, PATH=programs(place/'bin1', getconf='echo glibc 2.17'))
+    assert res.returncode == 2 and 'glibc 2.17 here is older than 2.28' in res.stderr and '--how container' in res.stderr
+
+def test_a_missing_module_is_named(tmp_path):
+    (tmp_path/'init').mkdir()
+    (tmp_path/'init'/'bash').write_text('module() { if [[ $2 == good/* ]]; then export LOADEDMODULES=${LOADEDMODULES:-}:$2; fi; }\n')
+    (tmp_path/'site.env').write_text('SITE_MODULES="good/1 bad/2"\n')
+    res = lib(f'load_site {tmp_path}/site.env; load_modules', MODULESHOME=str(tmp_path))
+    assert "no module 'bad/2'" in res.stderr and 'good' not in res.stderr, res.stderr
+    (tmp_path/'site.env').write_text('SITE_MODULES="good/1"\n')
+    assert lib(f'load_site {tmp_path}/site.env; load_modules; echo fine', MODULESHOME=str(tmp_path)).stdout == 'fine\n'
+
+@pytest.fixture(scope='module')
+def wheelhouse(tmp_path_factory):
+    "Everything for this Python, without CUDA; from the network."
+    folder = tmp_path_factory.mktemp('wheels')
+    probe = subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--dest', folder/'probe', 'wheel'], capture_output=True)
+    if probe.returncode: pytest.skip('no package index here')
+    made = run(SLURM/'wheelhouse.sh', '--torch', 'cpu', '--dest', folder/'wheelhouse', '--python', '%d.%d' % sys.version_info[:2])
+    assert 'wheels' in made.stdout
+    return folder/'wheelhouse'
+
+@pytest.mark.slow # a gigabyte is fetched and installed
+def test_offline_installation(wheelhouse, tmp_path):
+    "In a network namespace without a route; then a run of seconds in that environment."
+    if os.geteuid() or not shutil.which('unshare'): pytest.skip('a network namespace needs root and unshare')
+    from project import copy_project
+    project = copy_project(tmp_path/'project')
+    alone = ('unshare', '--net')
+    assert run(*alone, 'ping', '-c1', '-W1', '127.0.0.1', check=False).returncode, 'not even loopback is up'
+    done = run(*alone, 'slurm/setup.sh', '--offline', wheelhouse, '--torch', 'cpu', '--python', sys.executable, cwd=project, PYTHONPATH='')
+    assert 'is ready' in done.stdout
+    again = run(*alone, 'slurm/setup.sh', '--torch', 'cpu', cwd=project, PYTHONPATH='')
+    assert 'as it should be' in again.stdout
+    trained = run(*alone, project/'.venv'/'bin'/'nlbs_train', 'quick_config', 'offline', cwd=tmp_path, PYTHONPATH='')
+    assert 'finished' in trained.stdout
+    checked = run(*alone, 'slurm/check.sh', 'quick_config', 'x', cwd=project, check=False, PYTHONPATH='')
+    assert re.search(r'^ok    python ', checked.stdout, re.MULTILINE) and 'this torch is without CUDA' in checked.stdout
+
+# ---- check
+
+@pytest.fixture
+def checked(tmp_path):
+    "check.sh with stand-ins in front of the PATH."
+    make_place(tmp_path)
+    def check(*args, **scripts): return run('slurm/check.sh', *args, cwd=tmp_path, check=False, PATH=programs(tmp_path/'bin', **scripts))
+    return check
+
+def test_check_without_a_cluster(checked):
+    res = checked('quick_config', 'x', sinfo='exit 1', sbatch='exit 1')
+    assert res.returncode == 1 and re.search('^FAIL  slurm ', res.stdout, re.MULTILINE)
+    assert re.search('^ok    python ', res.stdout, re.MULTILINE) and re.search(r'^ok    data +.*will be drawn', res.stdout, re.MULTILINE)
+    assert all(re.match('(ok  |warn|FAIL)  [a-z]+ +.', l) for l in res.stdout.splitlines()), res.stdout
+
+@pytest.mark.parametrize('args, scripts, said', [
+    (('quick_config', 'x', 'data.archive=/not/mounted', 'data.phantom=0'), dict(getconf='echo glibc 2.17'),
+     ['FAIL  glibc      2.17 is older than the 2.28', 'FAIL  data       neither /not/mounted-cache-32 nor /not/mounted can be seen from']),
+    (('none.yaml', 'x'), dict(sbatch='exit 0', sinfo='[[ $* == *-o* ]] || exit 0; [[ $* == *-p* ]] || echo cpu'),
+     ["FAIL  settings   no settings file 'none.yaml'", "FAIL  partition  no 'gpu': there are cpu"]),
+])
+def test_check_says_what_is_wrong(checked, args, scripts, said):
+    res = checked(*args, **scripts)
+    assert res.returncode == 1 and all(o in res.stdout for o in said), res.stdout
+
+def test_an_old_driver_is_named(tmp_path):
+    "torch for CUDA 12.6 on a driver of 2020."
+    (tmp_path/'python').write_text('#!/bin/bash\n[[ $* == *version.cuda* ]] && echo 12.6\n')
+    (tmp_path/'python').chmod(0o755)
+    path = programs(tmp_path/'bin', nvidia_smi='echo 450.51.06')
+    code = (SLURM/'check.sh').read_text().split("site_name=''")[0].replace('source "$(dirname', f'source "{SLURM}/lib.sh" #')
+    res = run('bash', '-c', f'{code}\npython=({tmp_path}/python); check_gpu', check=False, PATH=path)
+    assert 'FAIL  driver     450.51.06 is older than the 525.60 that CUDA 12.6 wants' in res.stdout, res.stdout + res.stderr
+
+# ---- there and back
+
+def test_a_transfer_that_cannot_be_says_why(tmp_path):
+    for args, said in (((), "'': say code, cache, archive or wheelhouse"), (('cache', tmp_path), 'no prepared images here (no cache.json)'),
+                       (('archive', tmp_path/'x'), 'no such folder'), (('code',), "site 'generic' names no SITE_HOST")):
+        res = run('slurm/transfer.sh', '--site', 'generic', *args, check=False)
+        assert res.returncode == 2 and said in res.stderr, res.stderr
+
+@pytest.fixture
+def ssh(tmp_path):
+    "An ssh server on loopback, a profile that leads to it, a home folder at its end."
+    server = shutil.which('sshd', path=f"{os.environ['PATH']}:/usr/sbin")
+    if not (server and shutil.which('rsync') and shutil.which('ssh')): pytest.skip('no ssh server, ssh or rsync here')
+    for key in ('host', 'user'): run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', tmp_path/key)
+    shutil.copy(tmp_path/'user.pub', tmp_path/'authorized')
+    (tmp_path/'authorized').chmod(0o600)
+    (tmp_path/'config').write_text(f'Port 17322\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/authorized\n'
+                                   f'PidFile {tmp_path}/pid\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n')
+    if os.geteuid() == 0: Path('/run/sshd').mkdir(exist_ok=True)
+    process = subprocess.Popen([server, '-D', '-f', tmp_path/'config'], stderr=subprocess.DEVNULL)
+    far = tmp_path/'far'
+    far.mkdir()
+    (tmp_path/'site.env').write_text(f'SITE_HOST=127.0.0.1\nSITE_USER={os.environ.get("USER") or "root"}\nSITE_FOLDER={far}/nlbs-cvae\nSITE_DATA={far}/data\n')
+    shell = f'ssh -p 17322 -i {tmp_path}/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes'
+    end = time.monotonic() + 30
+    while run(*shell.split(), '127.0.0.1', 'true', check=False).returncode:
+        assert time.monotonic() < end and process.poll() is None, 'the ssh server does not answer'
+        time.sleep(.2)
+    def call(script, *args, shell=shell, **kwargs):
+        return run(SLURM/script, '--site', tmp_path/'site.env', *args, RSYNC_RSH=shell, NLBS_RETRY='1', **kwargs)
+    call.far, call.shell = far, shell
+    yield call
+    process.terminate()
+    process.wait()
+
+def files(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
+
+def test_code_goes_without_what_stays(ssh):
+    assert 'slurm/train.slurm' in ssh('transfer.sh', '--dry-run', 'code').stdout and not [*ssh.far.iterdir()]
+    said = ssh('transfer.sh', 'code').stdout
+    there = ssh.far/'nlbs-cvae'
+    assert 'the same at both ends' in said and (there/'slurm'/'lib.sh').read_bytes() == (SLURM/'lib.sh').read_bytes()
+    assert os.access(there/'slurm'/'setup.sh', os.X_OK) and not {'.git', '.venv', 'data', 'results'} & {p.name for p in there.iterdir()}
+
+def test_private_files_stay(ssh, tmp_path):
+    cache = tmp_path/'mine-cache-32'
+    for name in ('cache.json', 'images.npy', 'private/sources.csv', 'report/notes.txt'):
+        (cache/name).parent.mkdir(parents=True, exist_ok=True)
+        (cache/name).write_text(name)
+    (cache/'.may-not-leave').write_text('notes.txt\n')
+    ssh('transfer.sh', 'cache', cache)
+    assert {*files(ssh.far/'data'/cache.name)} == {'cache.json', 'images.npy', '.may-not-leave'}
+
+def test_a_broken_link_is_taken_up_again(ssh, tmp_path):
+    "The connection is cut twice, each time after 100 MB; what had arrived is not sent again."
+    (tmp_path/'archive').mkdir()
+    (tmp_path/'archive'/'big.dcm').write_bytes(os.urandom(400 << 20))
+    cut = programs(tmp_path/'bin', cut=f'''n=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n + 1)) >{tmp_path}/n
+((n == 1 || n == 2)) || exec {ssh.shell} "$@"
+head -c 100000000 | {ssh.shell} "$@"; exit 255''').split(':')[0]
+    said = ssh('transfer.sh', 'archive', tmp_path/'archive', shell=f'{cut}/cut').stdout
+    assert 'the connection broke' in said and 'attempt 1 of 10' in said and 'the same at both ends' in said, said
+    matched = re.search(r'Matched data: ([\d.]+)([KMG]?)', said.split('attempt')[-1])
+    assert matched and matched[2] in 'MG' and float(matched[1]) > 1, said
+    assert files(ssh.far/'data'/'archive') == files(tmp_path/'archive')
+
+def test_a_link_that_never_holds_is_an_error(ssh, tmp_path):
+    (tmp_path/'archive').mkdir()
+    res = ssh('transfer.sh', '--tries', 2, 'archive', tmp_path/'archive', shell='false', check=False)
+    assert res.returncode == 2 and 'cannot make' in res.stderr and 'does ssh let you in' in res.stderr
+
+def test_a_run_comes_back(ssh, tmp_path):
+    there = ssh.far/'nlbs-cvae'/'results'/'first'
+    for name in ('status.json', 'lock.json', 'checkpoints/last.pth', 'model/model.safetensors', 'logs/train-1.out'):
+        (there/name).parent.mkdir(parents=True, exist_ok=True)
+        (there/name).write_text(name)
+    here = tmp_path/'results'
+    ssh('download.sh', '--to', here, 'first')
+    assert {*files(here/'first')} == {'status.json', 'model/model.safetensors', 'logs/train-1.out'}
+    ssh('download.sh', '--to', here, '--checkpoints', 'first')
+    assert {*files(here/'first')} == {*files(there)} - {'lock.json'}
+    res = ssh('download.sh', '--to', here, 'second', check=False)
+    assert res.returncode and 'second' in res.stderr
