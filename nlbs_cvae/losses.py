@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReconstructionLoss', 'kl_normal', 'KLDivergenceLoss', 'kl_schedule', 'gradients', 'EdgeLoss', 'VAELoss',
-           'active_units', 'AutoencoderPhase']
+           'active_units', 'fine_part', 'SlopeConv', 'PatchDiscriminator', 'hinge_loss', 'AutoencoderPhase']
 
 # %% ../nbs/04_losses.ipynb #dabaa378
 import math
@@ -13,7 +13,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cvae import ConditionalVAE, Draws, Normal, Output
-from .layers import hide_conditions
+from .layers import ConditionEmbedder, hide_conditions
 
 # %% ../nbs/04_losses.ipynb #2bd018db
 class ReconstructionLoss(nn.Module):
@@ -127,21 +127,95 @@ def active_units(
     return int((mu.var(0) > threshold).sum())
 
 # %% ../nbs/04_losses.ipynb #a89876cc
+def fine_part(
+    x:Tensor,       # images (B,1,H,W)
+    gain:float=8.,  # how much it is enlarged
+)->Tensor:          # (B,1,H,W)
+    "What a mean over 5x5 pixels takes away, enlarged."
+    return gain*(x - F.avg_pool2d(F.pad(x, (2, 2, 2, 2), 'reflect'), 5, 1))
+
+# %% ../nbs/04_losses.ipynb #ba254dd8
+class SlopeConv(nn.Conv2d):
+    "A convolution divided by (an estimate of) its largest singular value, as a matrix of (out, in x kernel)."
+    def forward(self,
+        x:Tensor, # (B,c_in,H,W)
+    )->Tensor:    # (B,c_out,H,W)
+        return F.conv2d(x, self.weight/self.slope(), self.bias, self.stride, self.padding)
+
+    def slope(self,
+        iterations:int=6, # of the power method
+    )->Tensor:            # scalar
+        "The largest singular value, from below."
+        matrix = self.weight.flatten(1).float()
+        with torch.no_grad():
+            v = torch.full((matrix.shape[1],), matrix.shape[1]**-.5, device=matrix.device)
+            for _ in range(iterations):
+                u = F.normalize(matrix@v, dim=0)
+                v = F.normalize(matrix.T@u, dim=0)
+        return u@matrix@v
+
+# %% ../nbs/04_losses.ipynb #e2d2714c
+class PatchDiscriminator(nn.Module):
+    "Patches of images under conditions to scores: above zero for real, below for made."
+    def __init__(self,
+        sizes,          # codes of each condition, unknown included
+        channels:int=32,# feature maps at the image's size
+    ):
+        super().__init__()
+        c = channels
+        self.layers = nn.ModuleList([SlopeConv(2, c, 3, 1, 1), SlopeConv(c, 2*c, 4, 2, 1), SlopeConv(2*c, 4*c, 4, 2, 1),
+                                     SlopeConv(4*c, 4*c, 3, 1, 1)])
+        self.out, self.embed = SlopeConv(4*c, 1, 3, 1, 1), ConditionEmbedder(sizes, 4*c)
+
+    def forward(self,
+        x:Tensor,     # images (B,1,H,W)
+        codes:Tensor, # (B,K)
+    )->Tensor:        # (B,1,H/4,W/4)
+        h = torch.cat([x, fine_part(x)], 1)
+        for layer in self.layers: h = F.leaky_relu(layer(h), .2)
+        fits = (h*self.embed(codes)[..., None, None]).mean(1, keepdim=True) # do patch and conditions agree? (Miyato & Koyama, 2018)
+        return (self.out(h) + fits).float()
+
+def hinge_loss(
+    real:Tensor, # scores of real images
+    made:Tensor, # scores of reconstructions
+)->Tensor:       # scalar: 2 for a discriminator that knows nothing, 0 for one that is sure and right
+    "The discriminator's loss (Lim & Ye, 2017)."
+    return F.relu(1 - real).mean() + F.relu(1 + made).mean()
+
+# %% ../nbs/04_losses.ipynb #606933fe
 class AutoencoderPhase(nn.Module):
     "Named losses of the autoencoder on a batch."
     def __init__(self,
         model:ConditionalVAE,
         loss:VAELoss,
+        discriminator:PatchDiscriminator=None, # None: the bound alone
     ):
         super().__init__()
-        self.model, self.loss, self.kl_weight = model, loss, 1.
+        self.model, self.loss, self.discriminator, self.kl_weight, self.adversarial_weight = model, loss, discriminator, 1., 0.
 
     def forward(self,
         x:Tensor,     # images (B,1,H,W) in [-1,1]
         codes:Tensor, # (B,K)
         draws:Draws,  # the noise
-    )->dict:          # parts, as `VAELoss` names them
+    )->dict:          # parts, as `VAELoss` names them; with a discriminator, also adversarial and discriminator
         if self.training:
             chance = draws.uniform('hide', (codes.shape[1] + 1,))
             codes = hide_conditions(codes, self.model.embed.unknown, chance, self.model.cond_dropout)
-        return self.loss(self.model(x, codes, draws), x, self.kl_weight)
+        out = self.model(x, codes, draws)
+        parts = self.loss(out, x, self.kl_weight)
+        if self.discriminator is None: return parts
+        adversarial, discriminator = self.judge(x, out.x_hat, codes) if self.adversarial_weight else (x.new_zeros(()), x.new_zeros(()))
+        if self.training: parts['loss'] = parts['loss'] + self.adversarial_weight*adversarial + discriminator
+        return parts | dict(adversarial=adversarial, discriminator=discriminator)
+
+    def judge(self,
+        x:Tensor,     # images (B,1,H,W)
+        x_hat:Tensor, # reconstructions (B,1,H,W)
+        codes:Tensor, # (B,K)
+    )->tuple:         # what the decoder minimises, what the discriminator minimises
+        "The two sides of the game."
+        self.discriminator.requires_grad_(False)
+        adversarial = -self.discriminator(x_hat, codes).mean()
+        self.discriminator.requires_grad_(True)
+        return adversarial, hinge_loss(self.discriminator(x, codes), self.discriminator(x_hat.detach(), codes))
