@@ -77,6 +77,6 @@ def test_quarto_lists_what_is_there():
     import yaml
     quarto = yaml.safe_load((NBS/'_quarto.yml').read_text())
     found = [p for o in quarto['project']['render'] for p in NBS.glob(o)]
-    assert {p for p in NBS.glob('*.ipynb')} | {*(NBS/'guides').glob('*.ipynb')} == set(found)
+    assert {NBS/'index.ipynb', *NBS.glob('[0-9]*_*.ipynb'), *(NBS/'guides').glob('*.ipynb')} == set(found)
     assert [sorted(NBS.glob(o['contents'])) for o in quarto['website']['sidebar']['contents']] == [
         sorted((NBS/'guides').glob('*.ipynb')), sorted(NBS.glob('[0-9]*_*.ipynb'))]

@@ -8,7 +8,7 @@ from fastcore.docments import DocmentTbl
 from nbconvert import MarkdownExporter
 from sphinx.cmd.build import main as sphinx
 
-from project import NBS, ROOT, notebooks
+from project import NBS, ROOT
 from readme import visible
 
 CODE = 'https://github.com/nlbs-cvae/nlbs-cvae/blob/main'
@@ -24,6 +24,7 @@ math[display=block] { margin: 1em 0; overflow-x: auto }
 def numbered(): return sorted(NBS.glob('[0-9]*_*.ipynb'))
 def guides(): return sorted((NBS/'guides').glob('*.ipynb'), key=lambda p: ([*GUIDES, p.stem].index(p.stem), p.stem))
 def results(): return sorted((NBS/'guides'/'results').glob('*.ipynb'), key=lambda p: (p.stem.rpartition('_')[0], 'evaluate' in p.stem))
+def shown(): return [NBS/'index.ipynb', *guides(), *numbered(), *results()] # explore.ipynb is a page of its own, for voila
 def title(path): return re.match('# (.+)', nbformat.read(path, 4).cells[0].source)[1]
 
 def page_of(
@@ -31,7 +32,7 @@ def page_of(
 )->str:   # without suffix; '' where it has no page
     "The page that a notebook or a Markdown file becomes, from the site's top."
     pages = {ROOT/'README.md': 'index', **FILES}
-    if path.suffix == '.ipynb' and path.is_relative_to(NBS): return path.relative_to(NBS).with_suffix('').as_posix()
+    if path in shown(): return path.relative_to(NBS).with_suffix('').as_posix()
     return pages.get(path, '')
 
 def relink(
@@ -138,7 +139,7 @@ def write_pages(
     "All pages, as Sphinx reads them."
     modules = [o for o in map(module_of, numbered()) if o]
     known = {name: f'{o.__name__}.{name}' for o in modules for name in o.__all__}
-    for path in notebooks() + results(): write_notebook(path, source, known)
+    for path in shown(): write_notebook(path, source, known)
     for path, page in FILES.items(): (source/f'{page}.md').write_text(relink(path.read_text(encoding='utf-8'), path), encoding='utf-8')
     with (source/'index.md').open('a', encoding='utf-8') as f: f.write(contents())
     shutil.copytree(NBS/'assets', source/'nbs'/'assets')
