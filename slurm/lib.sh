@@ -27,7 +27,7 @@ kib_free() { df -Pk "$1" | awk 'NR == 2 {print $4}'; }
 shown() { # WORDS...: a command line that can be pasted
     local word line=''
     for word in "$@"; do
-        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || printf -v word '%q' "$word"
         line+="${line:+ }$word"
     done
     printf '%s\n' "$line"

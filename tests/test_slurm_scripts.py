@@ -67,7 +67,7 @@ def test_json_fields_are_read(tmp_path):
         ['[running]', '[12]', '[-1.5e-3]', '[7_2]', '[]', '[a, b]', '[]', '']
 
 def test_printed_lines_can_be_pasted():
-    assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a 'b c' 'd'\\''e' 'data.x=[1, 2]'\n"
+    assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a b\\ c d\\'e data.x=\\[1\\,\\ 2\\]\n"
 
 # ---- set-up
 
