@@ -9,7 +9,7 @@ __all__ = ['make_model', 'make_autoencoder_phase', 'make_prior', 'summary', 'ope
            'fit_phases', 'training_batches', 'finish', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
-import csv, logging, os, platform, subprocess, sys
+import csv, logging, os, platform, random, subprocess, sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -391,6 +391,7 @@ def fit_phases(
     from torch.utils.tensorboard import SummaryWriter
     t, conditions = s.training, cache.conditions
     board = SummaryWriter(folder.logs/'tensorboard') if t.tensorboard and group.first else None
+    for seed in (random.seed, np.random.seed, torch.manual_seed): seed(t.seed) # our own noise has names; others may draw
     dls = get_dls(cache, s.data.batch_size, s.data.num_workers, s.data.augment, t.seed, s.data.balance)
     for dl in dls: group.share_out(dl)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
