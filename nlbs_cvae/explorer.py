@@ -95,7 +95,7 @@ def _named(
     return widget
 
 # %% ../nbs/08_explorer.ipynb #bfbc5841
-class Explorer(W.VBox):
+class Explorer:
     "The studio in a notebook's cell: `Explorer('results/mine')`."
     def __init__(self,
         model='',        # folder of a model, or a run folder ('': the newest, or the shipped one)
@@ -110,8 +110,10 @@ class Explorer(W.VBox):
         self.status, self.bar = _named(W.HTML(), 'status'), W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.body = W.VBox()
         top = W.HBox([self.model, self._button('Open', 'open', self.open), self.bar])
-        super().__init__([top, self.status, self.body])
+        self.panel = W.VBox([top, self.status, self.body])
         self.open()
+
+    def _repr_mimebundle_(self, **kwargs): return self.panel._repr_mimebundle_(**kwargs) # how a cell shows it
 
     def _button(self, text, name, action, **kwargs):
         "A button whose errors are said."
@@ -384,7 +386,9 @@ def serve_page(
     class Page(Voila):
         def launch_browser(self): webbrowser.open(self.display_url) # voila's own leaves the token out
     os.environ.update(env)
-    Page.launch_instance([str(page_file())], **settings, config=Config(KernelManager=dict(transport='ipc')))
+    config = Config(KernelManager=dict(transport='ipc'),
+                    VoilaConfiguration=dict(extension_denylist=['jupyterlab-jupytext'])) # of no use in a page
+    Page.launch_instance([str(page_file())], **settings, config=config)
 
 @command
 def nlbs_explore(

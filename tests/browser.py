@@ -1,0 +1,149 @@
+"A real browser for tests: the system's Chromium, without a window, with a fresh profile; and the servers it looks at."
+import base64, io, os, re, shutil, socket, subprocess, sys, tempfile, time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+FLAGS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run', '--disable-sync',
+         '--disable-background-networking', '--disable-component-update', '--window-size=1500,1300')
+
+# what an <img> shows, drawn on a canvas: its pixels, whatever its address
+PIXELS = """const im = arguments[0], c = document.createElement('canvas');
+c.width = im.naturalWidth; c.height = im.naturalHeight; c.getContext('2d').drawImage(im, 0, 0); return c.toDataURL('image/png')"""
+
+class Page:
+    "A page of the explorer, with the words that its tests need."
+    def __init__(self,
+        driver,
+        patience=120, # seconds that a thing may take on a busy machine
+    ): self.driver, self.patience = driver, patience
+
+    def until(self, what, seconds=None):
+        "Wait until `what()` is true, and give what it gave; an element that was replaced meanwhile is looked for again."
+        def met(_):
+            try: return what()
+            except Exception as e:
+                if type(e).__module__ == 'selenium.common.exceptions' or isinstance(e, OSError): return False
+                raise
+        return WebDriverWait(self.driver, seconds or self.patience, .1).until(met)
+
+    def all(self, css): return self.driver.find_elements(By.CSS_SELECTOR, css)
+    def one(self, css): return self.until(lambda: next((o for o in self.all(css) if o.is_displayed()), None))
+    def text(self, css): return self.one(css).text
+
+    def pixels(self,
+        css='.nlbs-image', # an image widget: its <img> itself, or around it
+    )->np.ndarray:
+        "The grey values that the browser shows."
+        im = self.until(lambda: next((o for o in self.all(f'img{css}, {css} img') if int(o.get_property('naturalWidth') or 0)), None))
+        url = self.driver.execute_script(PIXELS, im)
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(',')[2]))).convert('L'), int)
+
+    def changed(self,
+        before, # pixels
+        css='.nlbs-image',
+    )->np.ndarray:
+        "The image, as soon as it is another."
+        def other():
+            now = self.pixels(css)
+            return (now,) if now.shape != before.shape or (now != before).any() else None
+        return self.until(other)[0]
+
+    def final(self): return self.until(lambda: self.all('.nlbs-caption [data-state=final]') and (self.pixels(),))[0]
+    def status(self, words): return self.until(lambda: (t := self.text('.nlbs-status')) and words in t and t)
+
+    def click(self, css):
+        "Press a button once it can be pressed."
+        def press():
+            o = self.one(css)
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", o)
+            o.click()
+            return True
+        self.until(press)
+
+    def slide(self, name, keys):
+        "Move a slider by arrow keys, as a hand does."
+        handle = self.one(f'.nlbs-{name} .noUi-handle')
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
+        handle.send_keys(keys)
+
+    def fill(self, css, value):
+        "Write into a text field and leave it."
+        field = self.one(f'{css} input')
+        field.send_keys(Keys.CONTROL, 'a')
+        field.send_keys(str(value), Keys.TAB)
+
+    def choose(self, name, label):
+        "Choose from a dropdown."
+        from selenium.webdriver.support.ui import Select
+        Select(self.one(f'.nlbs-{name} select')).select_by_visible_text(label)
+
+    def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket'].index(title) + 1})")
+
+    def asked(self):
+        "Addresses that the page asked for, the browser's own aside."
+        found = self.driver.execute_script("return performance.getEntriesByType('resource').map(o => o.name)")
+        return [u for u in [self.driver.current_url, *found] if u.startswith(('http', 'ws'))]
+
+def free_port()->int:
+    "A port of loopback that nobody listens on."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+@contextmanager
+def browser():
+    "Chromium with a profile of its own, gone afterwards."
+    home, options = tempfile.mkdtemp(prefix='nlbs-browser-'), ChromeOptions()
+    options.binary_location = shutil.which('chromium')
+    for flag in (*FLAGS, f'--user-data-dir={home}'): options.add_argument(flag)
+    options.set_capability('goog:loggingPrefs', dict(browser='ALL'))
+    driver = Chrome(options=options, service=Service(shutil.which('chromedriver')))
+    driver.set_page_load_timeout(120)
+    try: yield Page(driver)
+    finally:
+        driver.quit()
+        shutil.rmtree(home, ignore_errors=True)
+
+@contextmanager
+def server(
+    args,     # of the command
+    pattern,  # of the address, as it says it on the terminal
+    cwd,      # where it runs; its log lies there
+    **env,
+):
+    "A server in a process of its own: the address that it says, until the block ends."
+    log = Path(cwd)/'server.log'
+    private = {k: str(Path(cwd)/k.lower()) for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')}
+    env = {**os.environ, **private, **env, 'PYTHONUNBUFFERED': '1'}
+    with open(log, 'w') as f:
+        process = subprocess.Popen([str(a) for a in args], cwd=cwd, env=env, stdout=f, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        end = time.time() + 120
+        while not (found := re.search(pattern, log.read_text())):
+            assert process.poll() is None and time.time() < end, log.read_text()[-3000:]
+            time.sleep(.2)
+        yield found.group(0)
+    finally:
+        process.terminate()
+        try: process.wait(20)
+        except subprocess.TimeoutExpired: process.kill()
+        process.wait()
+
+def explorer_page(model, out, cwd):
+    "The explorer through voila, as nlbs_explore starts it."
+    command = [Path(sys.executable).with_name('nlbs_explore'), model, '--out', out, '--port', free_port(), '--no_browser']
+    return server(command, r'http://127\.0\.0\.1:\d+/\?token=\w+', cwd)
+
+def jupyter_lab(folder, cwd):
+    "JupyterLab on a folder; no news, no extension manager, nothing fetched."
+    command = [sys.executable, '-m', 'jupyterlab', folder, '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={free_port()}',
+               '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.extension_manager=readonly']
+    return server(command, r'http://127\.0\.0\.1:\d+/lab\?token=\w+', cwd)
