@@ -10,6 +10,7 @@ __all__ = ['FORMATS', 'read_codes', 'like_rows', 'image_codes', 'open_folder', '
 
 # %% ../nbs/06_sampling.ipynb #bd5682d7
 import math
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, pandas as pd, safetensors.torch, torch
@@ -425,12 +426,13 @@ def interpolation_sheet(
 
 # %% ../nbs/06_sampling.ipynb #e229c6f0
 def load_generator(
-    path,           # folder of a model, or the run folder that holds it
+    path,           # folder of a model, the run folder that holds it, or the name of a model that came with the library
     device:str='',  # 'cpu', 'cuda' ('': a GPU where there is one)
 )->Generator:
     "A trained model from its folder."
-    path = Path(path)
+    path, shipped = Path(path), Path(str(files('nlbs_cvae')))/'models'/str(path)
     if (path/'model'/'config.json').exists(): path = path/'model'
+    if not path.exists() and (shipped/'config.json').exists(): path = shipped
     if not (path/'config.json').exists(): raise InputError(f"{path}: no model here (no config.json); name "
                                                            f"results/<run> or its model folder")
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
