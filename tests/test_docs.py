@@ -62,6 +62,7 @@ def test_every_exported_name_has_its_entry(site):
 def test_figures_formulas_and_hidden_cells(site):
     pages, out = site
     assert any(o.startswith('_images/04b_training') for o in pages['04b_training.html'].loaded)
+    assert 'def draw(' not in (out/'guides'/'architecture.html').read_text() # echo: false
     losses = (out/'04_losses.html').read_text()
     assert '<math' in losses and '$$' not in losses and 'nbdev_export' not in losses and '#| export' not in losses
 

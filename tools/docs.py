@@ -131,7 +131,7 @@ def contents()->str:
     def tree(caption, lines): return f':::{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(lines) + '\n:::\n'
     numbers = [f"{p.stem.split('_')[0]} {title(p)} </{page_of(p)}>" for p in numbered()]
     return '\n' + '\n'.join([tree('Guides', [f'/{page_of(p)}' for p in guides()]), tree('Notebooks', numbers),
-                             tree('Results', [f'/{page_of(p)}' for p in results()]), tree('Project', [f'/{o}' for o in FILES.values()])])
+                             tree('Results', [f'/{page_of(p)}' for p in results()]), tree('Project', ['En français </README_fr>', '/CONTRIBUTING', '/CHANGELOG'])])
 
 def write_pages(
     source, # an empty folder

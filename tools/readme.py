@@ -11,7 +11,7 @@ def visible(
     "The cells a reader should see, without their directives; of a cell marked `echo: false` what it gives."
     shown = [c for c in cells if not re.search(r'^#\|\s*hide', c.source, re.MULTILINE)]
     for c in shown:
-        if re.search(r'^#\|\s*echo:\s*false', c.source, re.MULTILINE): c.transient = dict(remove_source=True)
+        if re.search(r'^#\|\s*echo:\s*false', c.source, re.MULTILINE): c.metadata.transient = dict(remove_source=True)
         if c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.MULTILINE)
     return shown
 
