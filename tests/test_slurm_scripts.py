@@ -1,19 +1,13 @@
 "The scripts around the queue: profiles, set-up, wheelhouse, check, transfer and download over a real ssh server."
-import os, re, shutil, subprocess, sys, time
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
 from project import ROOT
-from slurm_cluster import make_place
+from slurm_cluster import make_place, run, ssh  # noqa: F401, the last is a fixture
 
 SLURM = ROOT/'slurm'
 SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
-
-def run(*cmd, check=True, cwd=ROOT, **env):
-    "A command; its result."
-    res = subprocess.run([*map(str, cmd)], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=1200)
-    assert res.returncode == 0 or not check, f'{cmd}: {res.stdout}{res.stderr}'
-    return res
 
 def lib(code, **env): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **env)
 
@@ -189,33 +183,6 @@ def test_a_transfer_that_cannot_be_says_why(tmp_path):
                        (('archive', tmp_path/'x'), 'no such folder'), (('code',), "site 'generic' names no SITE_HOST")):
         res = run('slurm/transfer.sh', '--site', 'generic', *args, check=False)
         assert res.returncode == 2 and said in res.stderr, res.stderr
-
-@pytest.fixture
-def ssh(tmp_path):
-    "An ssh server on loopback, a profile that leads to it, a home folder at its end."
-    server = shutil.which('sshd', path=f"{os.environ['PATH']}:/usr/sbin")
-    if not (server and shutil.which('rsync') and shutil.which('ssh')): pytest.skip('no ssh server, ssh or rsync here')
-    for key in ('host', 'user'): run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', tmp_path/key)
-    shutil.copy(tmp_path/'user.pub', tmp_path/'authorized')
-    (tmp_path/'authorized').chmod(0o600)
-    (tmp_path/'config').write_text(f'Port 17322\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/authorized\n'
-                                   f'PidFile {tmp_path}/pid\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n')
-    if os.geteuid() == 0: Path('/run/sshd').mkdir(exist_ok=True)
-    process = subprocess.Popen([server, '-D', '-f', tmp_path/'config'], stderr=subprocess.DEVNULL)
-    far = tmp_path/'far'
-    far.mkdir()
-    (tmp_path/'site.env').write_text(f'SITE_HOST=127.0.0.1\nSITE_USER={os.environ.get("USER") or "root"}\nSITE_FOLDER={far}/nlbs-cvae\nSITE_DATA={far}/data\n')
-    shell = f'ssh -p 17322 -i {tmp_path}/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes'
-    end = time.monotonic() + 30
-    while run(*shell.split(), '127.0.0.1', 'true', check=False).returncode:
-        assert time.monotonic() < end and process.poll() is None, 'the ssh server does not answer'
-        time.sleep(.2)
-    def call(script, *args, shell=shell, **kwargs):
-        return run(SLURM/script, '--site', tmp_path/'site.env', *args, RSYNC_RSH=shell, NLBS_RETRY='1', **kwargs)
-    call.far, call.shell = far, shell
-    yield call
-    process.terminate()
-    process.wait()
 
 def files(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
 
