@@ -201,7 +201,7 @@ def _on(self:Explorer,
 ):
     "Wire a control: the user's changes reach the studio and are shown, the program's are not."
     def act(v):
-        action(v)
+        if action(v) is None: return # nothing that shows
         self.changed()
     widget.observe(lambda change: self._quiet or self.tried(act, change['new']), 'value')
 
@@ -222,7 +222,8 @@ def _follow(self:Explorer):
     self._quiet, s = True, self.studio
     self.seed.value, self.other.value, self.t.value = s.recipe.seed, s.recipe.other, s.recipe.t
     if s.directions:
-        for slider, v in zip(self.sliders, s.coordinates()): slider.value = min(3, max(-3, round(v, 1)))
+        self.put = [min(3, max(-3, round(v, 1))) for v in s.coordinates()]
+        for slider, v in zip(self.sliders, self.put): slider.value = v
     self._quiet = False
 
 Explorer._on, Explorer.draw, Explorer.changed, Explorer._follow = _on, _draw_next, _changed, _follow
@@ -268,7 +269,7 @@ def _put_directions(self:Explorer, found):
                                          layout=W.Layout(width='270px')), f'direction-{k}') for k in range(len(found))]
     def line(k, slider):
         lock = _named(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
-        self._on(slider, partial(self.studio.move, k))
+        self._on(slider, partial(self._moved, k))
         lock.observe(lambda change: self.tried(self.studio.lock, k, change['new']), 'value')
         share = 60*found.effect[k]/max(*found.effect, 1e-9)
         bar = W.HTML(f'<div title="changes grey values by {found.effect[k]:.3f}" style="background:#8aa;height:8px;width:{share:.0f}px"></div>')
@@ -278,7 +279,11 @@ def _put_directions(self:Explorer, found):
     self._follow()
     return '\n'.join([f'Directions from {found.source}.', *self.studio.notes])
 
-Explorer._hands, Explorer._put_directions = _hands, _put_directions
+def _moved(self:Explorer, k, v):
+    "A direction by hand; a browser that sends back 1.9 as 1.9000000000000004 hasn't moved it."
+    return None if round(v, 1) == self.put[k] else self.studio.move(k, v)
+
+Explorer._hands, Explorer._put_directions, Explorer._moved = _hands, _put_directions, _moved
 
 # %% ../nbs/08_explorer.ipynb #10bc2d4c
 def _tabs(self:Explorer):
