@@ -109,7 +109,7 @@ install_packages() { # torch first: from PyTorch's own index it comes for the CU
     if [[ -n $wheels ]]; then
         from=(--no-index --find-links "$wheels")
     else
-        pip install --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
+        pip install --retries 1 --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
             say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
     fi
     pip install ${from[@]+"${from[@]}"} "$(pin setuptools)" "$(pin wheel)"

@@ -57,7 +57,7 @@ pins=$(mktemp)
 trap 'rm -f "$pins"' EXIT
 grep -E '^torch(vision)?==' "$root/constraints-hpc.txt" >"$pins"
 # torch's own dependencies come with it: for a CUDA they are NVIDIA's libraries, which no list here could name for all
-if ! download "${target[@]}" --index-url "https://download.pytorch.org/whl/$torch" --extra-index-url https://pypi.org/simple --constraint "$root/constraints-hpc.txt" -r "$pins"; then
+if ! download "${target[@]}" --retries 1 --index-url "https://download.pytorch.org/whl/$torch" --extra-index-url https://pypi.org/simple --constraint "$root/constraints-hpc.txt" -r "$pins"; then
     say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
     download "${target[@]}" --constraint "$root/constraints-hpc.txt" -r "$pins"
 fi
