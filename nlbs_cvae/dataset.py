@@ -583,5 +583,7 @@ def get_data(
         asked = recorded_settings(d.mapping, d.resolution, d.window, d.min_foreground, d.split, d.split_seed)
         check_settings(folder, asked, [k for k in asked if k != 'patches'])
         return Cache(staged(folder)).under(d.conditions, d.age_edges)
-    if d.phantom and not Path(d.archive).exists(): write_phantom(d.archive, women=d.phantom)
+    if d.phantom and not Path(d.archive).exists():
+        height = min(3062, max(384, 6*max(image_shape(d.resolution)))) # six pixels to one, as far as the scanner has them
+        write_phantom(d.archive, women=d.phantom, size=(height, round(height*2394/3062)))
     return prepare_cache(**args).under(d.conditions, d.age_edges)
