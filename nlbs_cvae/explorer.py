@@ -223,7 +223,8 @@ def _follow(self:Explorer):
     self.seed.value, self.other.value, self.t.value = s.recipe.seed, s.recipe.other, s.recipe.t
     if s.directions:
         self.put = [min(3, max(-3, round(v, 1))) for v in s.coordinates()]
-        for slider, v in zip(self.sliders, self.put): slider.value = v
+        for slider, v in zip(self.sliders, self.put):
+            if abs(slider.value - v) > .01: slider.value = v # an answer that differs in rounding would hold the hand back
     self._quiet = False
 
 Explorer._on, Explorer.draw, Explorer.changed, Explorer._follow = _on, _draw_next, _changed, _follow
