@@ -80,7 +80,7 @@ sbatch_line() { # JOB: sets `line`, with what the profile says about such a job
     if [[ $1 == train* ]]; then name=$SITE_JOB time=${limit:-$SITE_TIME}; fi
     line=(sbatch --parsable --job-name="$name" --output="$logs/$1-%j.out")
     if [[ -n $time ]]; then line+=(--time="$time"); fi
-    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="$count" --cpus-per-task="$SITE_CPUS"); fi
+    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="$count" --cpus-per-task="$SITE_CPUS" --mem="$((count * ${SITE_MEM%[A-Z]}))${SITE_MEM: -1}"); fi
     if [[ $1 == prepare ]]; then partition=$SITE_CPU_PARTITION; else line+=(--gres="gpu:$count"); fi
     if [[ $1 == train ]]; then line+=(--cpus-per-task="$SITE_CPUS" --mem="$SITE_MEM"); fi
     if [[ -n $partition ]]; then line+=(--partition="$partition"); fi

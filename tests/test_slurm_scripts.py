@@ -142,6 +142,14 @@ def test_offline_installation(wheelhouse, tmp_path):
     checked = run(*alone, 'slurm/check.sh', 'quick_config', 'x', cwd=project, check=False, PYTHONPATH='')
     assert re.search(r'^ok    python ', checked.stdout, re.MULTILINE) and 'this torch is without CUDA' in checked.stdout
 
+# ---- submit
+
+def test_several_gpus_ask_for_their_share(place):
+    "As many processes on a node as GPUs, and the memory of all of them."
+    (place/'.venv').symlink_to(sys.prefix)
+    res = run('slurm/submit.sh', '--dry-run', '--nodes', 2, '--gpus', 4, 'train_multi', 'quick_config', 'x', cwd=place, PATH=programs(place/'bin', sbatch='exit 0'))
+    for option in ('--nodes=2', '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=8', '--mem=128G'): assert f' {option} ' in res.stdout
+
 # ---- check
 
 @pytest.fixture
