@@ -18,15 +18,17 @@ def plain(name): return re.sub('[-_.]+', '-', name).lower()
 def needed(
     wanted, # requirements, as metadata has them
 )->set:     # of plain names
-    "Names of all packages behind requirements, without extras."
-    seen, wanted = set(), [*wanted]
+    "Names of all packages behind requirements, with the extras that these ask for and no others."
+    seen, wanted = set(), [(o, '') for o in wanted]
     while wanted:
-        r = Requirement(wanted.pop())
-        if plain(r.name) in seen or r.marker and not r.marker.evaluate({'extra': ''}): continue
-        seen.add(plain(r.name))
-        try: wanted += distribution(r.name).requires or []
-        except PackageNotFoundError: pass # torchvision, say, where it was dropped
-    return seen
+        text, extra = wanted.pop()
+        r = Requirement(text)
+        if r.marker and not r.marker.evaluate({'extra': extra}): continue
+        for asked in {'', *r.extras} - {e for n, e in seen if n == plain(r.name)}:
+            seen.add((plain(r.name), asked))
+            try: wanted += [(o, asked) for o in distribution(r.name).requires or []]
+            except PackageNotFoundError: pass # torchvision, say, where it was dropped
+    return {name for name, _ in seen}
 
 def main():
     pins = {plain(n): f'{n}=={v}' for n, v in re.findall(r'^([\w.-]+)==(\S+)', (ROOT/'constraints.txt').read_text(), re.MULTILINE)}
