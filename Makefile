@@ -7,7 +7,7 @@ py         = .venv/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 help:     ## this list
-	@awk -F ' *## ' '/^[a-z-]+:.*##/ {sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ {sub(/:.*/, "", $$1); printf "make %-11s %s\n", $$1, $$2}' Makefile
 setup:    ## .venv, as constraints.txt pins it
 	@tools/setup.sh
 demo: setup     ## the whole way on a digital phantom: archive, training, samples, metrics, report
@@ -22,6 +22,10 @@ test: setup     ## every notebook and every test but the slow ones
 	@$(py) tools/test.py
 test-all: setup ## the slow ones too
 	@$(py) tools/test.py --slow
+bench: setup    ## speed and quality beside other libraries: hours, most of it the quality table
+	@$(py) tools/bench.py full
+bench-quick: setup ## the same in minutes, before and after a change
+	@$(py) tools/bench.py quick
 explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
 	@.venv/bin/nlbs_explore $(MODEL)
 lab: setup      ## JupyterLab on the notebooks
@@ -37,5 +41,5 @@ hooks: setup    ## let git clean notebooks on add and merge them cell by cell, i
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
 	@rm -rf results/demo results/quick data/phantom* data/quick* build dist _docs *.egg-info .pytest_cache .hypothesis
 	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
-.PHONY: help setup demo quick train evaluate test test-all explore lab library docs readme hooks clean
+.PHONY: help setup demo quick train evaluate test test-all bench bench-quick explore lab library docs readme hooks clean
 .DEFAULT_GOAL := help

@@ -27,7 +27,7 @@ def keep_attempt(
     notebook.rename(kept)
 
 def run_notebook(
-    name,         # '05_train' or '07_evaluate'
+    name,         # of RUNNERS
     folder,       # of the run
     **parameters, # for its parameters cell
 )->Path:          # the executed notebook, in the run's folder

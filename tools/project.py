@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NBS, RUNNERS = ROOT/'nbs', ('05_train', '07_evaluate')
+NBS, RUNNERS = ROOT/'nbs', ('05_train', '07_evaluate', '09_benchmark')
 MADE = {'.git', '.venv', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints', '.pytest_cache', '.hypothesis'}
 
 def not_copied(

@@ -1,0 +1,33 @@
+"The benchmark, through papermill into results/benchmark: tools/bench.py quick | full"
+import os, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+
+from papermill.exceptions import PapermillExecutionError
+from nlbs_cvae.bench import need_peers
+from nlbs_cvae.core import InputError
+
+from notebook import run_notebook
+from project import ROOT
+
+REAL = {'resolution': 64, 'config': 'demo_config'} # rows of the published quality table
+PLANS = dict(quick=dict(sections=['preparing', 'feeding', 'step', 'metrics', 'generation']), full=dict(minutes=8, quality=REAL))
+
+def install_peers():
+    "What we compare with, as constraints.txt pins it, where it isn't there."
+    try: return need_peers()
+    except InputError: pass
+    cfg = ConfigParser()
+    cfg.read(ROOT/'settings.ini')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '-c', ROOT/'constraints.txt', *cfg['DEFAULT']['bench_requirements'].split()], check=True)
+
+def main(size):
+    if size not in PLANS: sys.exit(f'{size!r}: there are {", ".join(PLANS)}')
+    install_peers()
+    out = Path('results/benchmark').absolute()
+    try: print('Executed notebook:', run_notebook('09_benchmark', out, out=str(out), size=size, peers=True, **PLANS[size]))
+    except PapermillExecutionError as e: sys.exit(f'09_benchmark: {e.ename}: {e.evalue}')
+
+if __name__ == '__main__': main(*sys.argv[1:] or ['quick'])
