@@ -64,6 +64,10 @@ class Worker:
                 if not moved.is_set(): done(result)
         self.start(patient, show, failed, watch)
 
+    def wait(self):
+        "Until all that was asked for is done."
+        if self.pool: self.pool.submit(int).result() # one at a time: the last to be asked is the last to end
+
 # %% ../nbs/08_explorer.ipynb #2ebe8c2b
 def _image(
     x,           # in [-1,1] (H,W)
@@ -112,6 +116,11 @@ class Explorer:
         top = W.HBox([self.model, self._button('Open', 'open', self.open), self.bar])
         self.panel = W.VBox([top, self.status, self.body])
         self.open()
+
+    def settled(self):
+        "This explorer, its image refined and its directions found. A page that connects while widgets are made would miss some."
+        self.worker.wait()
+        return self
 
     def _repr_mimebundle_(self, **kwargs): return self.panel._repr_mimebundle_(**kwargs) # how a cell shows it
 
