@@ -259,7 +259,7 @@ class TrainingSettings:
     weight_decay:float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
     warmup:float = setting(0.05, "share of a phase in which the learning rate rises", ge=0, le=1)
     grad_clip:float = setting(1.0, "greatest norm of the gradient (0: no clipping)", ge=0)
-    accumulate:int = setting(1, "batches to one optimiser step", ge=1)
+    accumulate:int = setting(1, "parts in which a batch is worked, to save memory; one step all the same", ge=1)
     use_amp:bool = setting(False, "mixed precision: bf16, or fp16 with scaling on older GPUs")
     channels_last:bool = setting(False, "store feature maps with channels last (quicker for wide maps; narrow ones on a CPU are slower)")
     ema:float = setting(0.999, "decay a step of the averaged weights that are sampled from (0: none)", ge=0, le=0.99999)
@@ -407,6 +407,9 @@ def _together(s):
         raise InputError(f"setting data.split={list(s.data.split)}: give three shares for train, valid, test that add up to 1")
     if list(s.data.age_edges) != sorted(set(s.data.age_edges)):
         raise InputError(f"setting data.age_edges={list(s.data.age_edges)}: the edges must rise")
+    if s.training.perceptual_weight and not s.training.adversarial_weight:
+        raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: it needs the features of a discriminator; "
+                         "give training.adversarial_weight more than 0")
     return s
 
 # %% ../nbs/00_core.ipynb #5d49a255
