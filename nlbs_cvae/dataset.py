@@ -427,9 +427,10 @@ class NLBSDataset:
         "Many items at once."
         rows = self.rows[idxs]
         pixels, codes = self.cache.images[rows], self.cache.codes[rows] # (B,H,W) uint16, (B,K)
-        x = np.multiply(pixels, 1/65535, dtype=np.float32)
-        if self.augment: x, codes = self._augmented(x, codes, rows)
-        x *= 2
+        x = np.multiply(pixels, (1 if self.augment else 2)/65535, dtype=np.float32)
+        if self.augment:
+            x, codes = self._augmented(x, codes, rows)
+            x *= 2
         x -= 1
         return torch.from_numpy(x)[:, None], torch.from_numpy(codes), torch.from_numpy(rows)
 
