@@ -49,7 +49,7 @@ def make_autoencoder_phase(
     "What the first phase trains: the model under its bound, and the discriminator where one is asked for."
     t, sizes = s.training, model.config['sizes']
     discriminator = PatchDiscriminator(sizes) if t.adversarial_weight else None
-    return AutoencoderPhase(model, VAELoss(t.reconstruction, t.edge_weight, t.free_bits), discriminator)
+    return AutoencoderPhase(model, VAELoss(t.reconstruction, t.edge_weight, t.free_bits), discriminator, t.perceptual_weight)
 
 def make_prior(
     s:Settings,
