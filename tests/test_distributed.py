@@ -39,12 +39,14 @@ def test_same_losses_as_one(runs):
     assert [p.wait(SLOW) for p in procs] == [0, 0, 0], ''.join(p.out.read_text()[-2000:] for p in procs)
     one, first, second = map(losses, procs)
     assert len(one) == 40 and first == second, 'all know the loss of the whole batch'
-    assert first == pytest.approx(one, rel=1e-4)
+    assert first == pytest.approx(one, rel=3e-4)
     assert len(set(one)) == 40
     a, b = left(runs.folder('alone')), left(runs.folder('shared'))
-    figures = [k for k in a if k.startswith('/history/') and k.split('/')[-1] not in ('phase', 'epoch')]
-    assert len(figures) > 100
-    for k in figures: assert (a[k] and float(a[k])) == pytest.approx(b[k] and float(b[k]), rel=1e-3, abs=1e-4), k
+    figures = [k for k in a if k.startswith('/history/') and a[k] and k.split('/')[-1] not in ('phase', 'epoch')] # a phase leaves the other's empty
+    assert len(figures) > 100 and a.keys() == b.keys()
+    for k in figures:
+        near = 1e-3 if k.endswith(('adversarial', 'discriminator')) else 1e-4 # scores lie around zero, and the game enlarges what rounding began
+        assert float(a[k]) == pytest.approx(float(b[k]), rel=1e-3, abs=near), k
     name = '/states/last.pth/callbacks/averaged_weights/average/0'
     assert (a[name] - b[name]).abs().max() < 1e-4
 
