@@ -402,6 +402,7 @@ def serve_page(
         def launch_browser(self): webbrowser.open(self.display_url) # voila's own leaves the token out
     os.environ.update(env)
     config = Config(KernelManager=dict(transport='ipc'),
+                    MappingKernelManager=dict(cull_idle_timeout=300, cull_interval=60), # a page that was closed: its kernel holds a model
                     VoilaConfiguration=dict(extension_denylist=['jupyterlab-jupytext'])) # of no use in a page
     Page.launch_instance([str(page_file())], **settings, config=config)
 
