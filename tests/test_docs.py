@@ -69,7 +69,7 @@ def test_figures_formulas_and_hidden_cells(site):
 def test_a_link_that_leads_nowhere_is_an_error(project, tmp_path):
     front, links = project/'nbs'/'index.ipynb', ('nothing.ipynb', '03_cvae.ipynb#nowhere', '../noone.md')
     text = front.read_text(encoding='utf-8')
-    front.write_text(text.replace('(guides/architecture.ipynb)', ' '.join(f'({o}) [more]' for o in links)), encoding='utf-8')
+    front.write_text(text.replace('(guides/architecture.ipynb)', ' [more]'.join(f'({o})' for o in links)), encoding='utf-8')
     done = docs(project, tmp_path/'site')
     assert done.returncode and not [o for o in ('nothing', 'nowhere', 'noone') if o not in done.stderr]
 
