@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from selenium.common.exceptions import NoSuchElementException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 FLAGS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run', '--disable-sync',
          '--disable-background-networking', '--disable-component-update', '--window-size=1500,1300')
@@ -25,48 +26,48 @@ class Page:
         patience=120, # seconds that a thing may take on a busy machine
     ): self.driver, self.patience = driver, patience
 
-    def until(self, what, seconds=None):
-        "Wait until `what()` is true, and give what it gave; an element that was replaced meanwhile is looked for again."
-        def met(_):
-            try: return what()
-            except Exception as e:
-                if type(e).__module__ == 'selenium.common.exceptions' or isinstance(e, OSError): return False
-                raise
-        return WebDriverWait(self.driver, seconds or self.patience, .1).until(met)
+    def until(self,
+        what,  # to become true; it doesn't wait itself
+        words, # what it is, for the one who reads that it never was
+    ):
+        "Wait for something and give it; what isn't there yet, or was replaced meanwhile, is looked for again."
+        return WebDriverWait(self.driver, self.patience, .1, (WebDriverException, OSError)).until(lambda _: what(), f'waited in vain for {words}')
 
     def all(self, css): return self.driver.find_elements(By.CSS_SELECTOR, css)
-    def one(self, css): return self.until(lambda: next((o for o in self.all(css) if o.is_displayed()), None))
-    def text(self, css): return self.one(css).text
+    def seen(self, css):
+        if found := next((o for o in self.all(css) if o.is_displayed()), None): return found
+        raise NoSuchElementException(css)
+    def one(self, css): return self.until(lambda: self.seen(css), css)
+    def says(self, css, words): return self.until(lambda: words in self.seen(css).text, f'{css} that says: {words}')
+    def status(self, words): return self.says('.nlbs-status', words)
 
-    def pixels(self,
-        css='.nlbs-image', # an image widget: its <img> itself, or around it
-    )->np.ndarray:
+    def pixels(self)->np.ndarray:
         "The grey values that the browser shows."
-        im = self.until(lambda: next((o for o in self.all(f'img{css}, {css} img') if int(o.get_property('naturalWidth') or 0)), None))
-        url = self.driver.execute_script(PIXELS, im)
+        url = self.driver.execute_script(PIXELS, self.driver.find_element(By.CSS_SELECTOR, 'img.nlbs-image, .nlbs-image img'))
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(',')[2]))).convert('L'), int)
 
     def changed(self,
         before, # pixels
-        css='.nlbs-image',
     )->np.ndarray:
         "The image, as soon as it is another."
         def other():
-            now = self.pixels(css)
+            now = self.pixels()
             return (now,) if now.shape != before.shape or (now != before).any() else None
-        return self.until(other)[0]
+        return self.until(other, 'another image')[0]
 
-    def final(self): return self.until(lambda: self.all('.nlbs-caption [data-state=final]') and (self.pixels(),))[0]
-    def status(self, words): return self.until(lambda: (t := self.text('.nlbs-status')) and words in t and t)
+    def final(self, words='')->np.ndarray:
+        "The image, once it is refined and its caption says this."
+        self.says('.nlbs-caption [data-state=final]', words)
+        return self.until(lambda: (self.pixels(),), 'an image')[0]
 
     def click(self, css):
         "Press a button once it can be pressed."
         def press():
-            o = self.one(css)
+            o = self.driver.find_element(By.CSS_SELECTOR, css)
             self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", o)
             o.click()
             return True
-        self.until(press)
+        self.until(press, f'{css} to be pressed')
 
     def slide(self, name, keys):
         "Move a slider by arrow keys, as a hand does."
@@ -82,7 +83,6 @@ class Page:
 
     def choose(self, name, label):
         "Choose from a dropdown."
-        from selenium.webdriver.support.ui import Select
         Select(self.one(f'.nlbs-{name} select')).select_by_visible_text(label)
 
     def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket'].index(title) + 1})")
@@ -99,7 +99,9 @@ def free_port()->int:
         return s.getsockname()[1]
 
 @contextmanager
-def browser():
+def browser(
+    folder, # where a failure leaves what was on the screen and in the console
+):
     "Chromium with a profile of its own, gone afterwards."
     home, options = tempfile.mkdtemp(prefix='nlbs-browser-'), ChromeOptions()
     options.binary_location = shutil.which('chromium')
@@ -108,6 +110,10 @@ def browser():
     driver = Chrome(options=options, service=Service(shutil.which('chromedriver')))
     driver.set_page_load_timeout(120)
     try: yield Page(driver)
+    except BaseException:
+        driver.save_screenshot(str(Path(folder)/'screen.png'))
+        Path(folder, 'console.txt').write_text('\n'.join(o['message'] for o in driver.get_log('browser')))
+        raise
     finally:
         driver.quit()
         shutil.rmtree(home, ignore_errors=True)

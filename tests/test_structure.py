@@ -45,6 +45,7 @@ def test_every_notebook(path):
     ids = [c.get('id') for c in nb['cells']]
     assert nb['nbformat'] == 4 and all(ids) and len(set(ids)) == len(ids), 'each cell needs an id of its own'
     assert nb['metadata'].get('kernelspec', {}).get('name') == 'python3', 'papermill looks for its kernel'
+    assert 'widgets' not in nb['metadata'], 'the state of widgets holds their images, and nbdev_clean keeps it: remove it'
     assert not re.search(r'\b(TODO|FIXME|XXX)\b', ''.join(''.join(c['source']) for c in nb['cells']))
     title = ''.join(nb['cells'][0]['source'])
     assert nb['cells'][0]['cell_type'] == 'markdown' and re.match(r'# \S.*\n+> \S', title), 'cell 1: # title, then > summary'
