@@ -34,7 +34,7 @@ from .evaluation import distances, efflite0, features, frechet, moments, neighbo
 from .losses import kl_schedule
 from .metadata import read_table
 from .phantom import write_phantom
-from .prepare import cores
+from .prepare import Chunk, Recipe, cores, prepare_chunks
 from .prior import Generator, PriorPhase
 from .training import draw_autoencoder, images_at, make_autoencoder_phase, make_learner, make_model, make_prior, training_batches
 
@@ -282,7 +282,9 @@ def bench_step(
     rivals = {'our Learner': ours} | {n: timed_steps(m, x, codes, size.steps) for n, m in models.items()}
     rows = standing(f'step {size.step}²', race(rivals, size.rounds), size.steps*size.batch, limits=['bare loop'])
     models = {'our Learner': bare} | models
-    for r in rows: r |= dict(parameters=count_parameters(models[r['name']]), gflop=gflop(models[r['name']], x, codes))
+    for r in rows:
+        r |= dict(parameters=count_parameters(models[r['name']]), gflop=gflop(models[r['name']], x, codes))
+        r['gflop_s'] = r['gflop']/r['cpu_ms']*1e3
     shutil.rmtree(Path(out)/'learner')
     return rows
 
@@ -367,16 +369,22 @@ def bench_scale(
         rows += [dict(section='scale', name=f'{what} {n}', cpu_ms=1e3*t, gflop=calls[n][1] or None) for n, t in times.items()]
         rows.append(dict(section='scale', name=f'{what}: exponent', slope=slope(list(times), list(times.values()))))
     shutil.rmtree(folder)
-    return rows + _bench_processes(archive, out, size.rounds)
+    return rows + _bench_processes(size, out)
 
-def _bench_processes(archive, out, rounds):
-    "The whole command of preparing in one process and in one a core."
-    def command(n):
-        shutil.rmtree(target := Path(out)/'processes', ignore_errors=True)
-        prepare_cache(archive, cache=target, resolution=64, split=(.6, .2, .2), workers=n)
-    times = race({n: partial(command, n) for n in dict.fromkeys((1, cores()))}, min(rounds, 3), False)
-    shutil.rmtree(Path(out)/'processes')
-    return [dict(section='scale', name=f'nlbs_prepare of 24 files, {n} processes', ms=1e3*spread([s.wall for s in t])[0]) for n, t in times.items()]
+def _bench_processes(size, out):
+    "Files of the archive of `bench_preparing` in one process and in one a core."
+    archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women, size=size.file_size)
+    paths, folder = sorted(archive.rglob('*.dcm'))*4, Path(out)/'processes'
+    def prepare(n):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        chunks = [Chunk(folder, i, [(i, p, None)]) for i, p in enumerate(paths)]
+        return list(prepare_chunks(chunks, Recipe((size.resolution,)*2), n))
+    counts = dict.fromkeys((1, cores()))
+    times = race({n: partial(prepare, n) for n in counts}, size.rounds, False)
+    shutil.rmtree(folder)
+    return [dict(section='scale', name=f'{len(paths)} files, processes: {n}', ms=1e3*spread([s.wall for s in t])[0], cpu_ms=1e3*spread([s.cpu for s in t])[0])
+            for n, t in times.items()]
 
 # %% ../nbs/08b_rivals.ipynb #28938992
 def hours_on_paper(
@@ -570,15 +578,17 @@ def train_peer(
     cache:Cache,
     seconds:float,  # of work, the mixture's fit not counted
     parameters:int, # about as many as these
-    s:Settings,     # batch size, augmentation, learning rate
+    s:Settings,     # batch size, augmentation
     seed:int=0,
+    lr:float=1e-3,  # peak learning rate
 )->Trained:
     "A peer on the same images for the same time, with a fitted mixture as its prior."
     torch.manual_seed(seed)
     dl, peer = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0], like_sized(make, cache.resolution, parameters).to(device_name())
-    steps = fit_for(seconds, peer, dl, s.training.learning_rate, peer.ema, seed)
-    latents = {p: torch.cat([peer.encode(x.to(device_name())).cpu() for x in images_at(cache, cache.rows(p))[0].split(64)]) for p in ('train', 'valid')}
-    flat = {p: v.detach().flatten(1).double().numpy() for p, v in latents.items()}
+    steps = fit_for(seconds, peer, dl, lr, peer.ema, seed)
+    with torch.no_grad():
+        latents = {p: torch.cat([peer.encode(x.to(device_name())).cpu() for x in images_at(cache, cache.rows(p))[0].split(64)]) for p in ('train', 'valid')}
+    flat = {p: v.flatten(1).double().numpy() for p, v in latents.items()}
     mixture = fitted_mixture(flat['train'], flat['valid'], seed)
     def draw(codes, seed):
         mixture.random_state = seed + 1
@@ -646,6 +656,8 @@ def bench_quality(
     seeds=(0,),          # of training
     part:str='valid',    # whose women judge
     women:int=40,        # of a phantom, where there are no real images
+    peer_lr:float=1e-3,  # peak learning rate of peers
+    prior_share:float=.6,# of the time, for our learned prior
 )->list:                 # rows, best first
     "The ablation and peer table; rows that are there already are read."
     cache = quality_cache(out, resolution, women)
@@ -654,19 +666,20 @@ def bench_quality(
     for name, seed in [(n, s) for s in seeds for n in names]:
         s = load_settings(config, [*common, *ROWS.get(name, ())])
         decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')} | dict(batch=s.data.batch_size, augment=s.data.augment)
+        decided |= dict(peer_lr=peer_lr) if name in PEER_MODELS else dict(prior_share=prior_share)
         file = row_file(out, name, minutes=minutes, seed=seed, part=part, data=cache.fingerprint, settings=decided)
         if not file.exists():
             judge = judge or QualityJudge(cache, part)
-            _quality_row(file, name, s, cache, judge, minutes, seed)
+            _quality_row(file, name, s, cache, judge, minutes, seed, prior_share, peer_lr)
         done.append(read_json(file) | dict(picture=file.with_suffix('.png').name))
     return sorted(done, key=lambda r: r['samples'])
 
-def _quality_row(file, name, s, cache, judge, minutes, seed):
+def _quality_row(file, name, s, cache, judge, minutes, seed, prior_share, peer_lr):
     "Train a row, judge it, keep it."
-    if name in ROWS: row = train_ours(s, cache, 60*minutes, seed)
+    if name in ROWS: row = train_ours(s, cache, 60*minutes, seed, prior_share)
     else:
         size = count_parameters(make_model(s, cache.conditions))
-        row = train_peer(PEER_MODELS[name], cache, 60*minutes, size, s, seed)
+        row = train_peer(PEER_MODELS[name], cache, 60*minutes, size, s, seed, peer_lr)
     found = dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer', seed=seed, minutes=minutes) | judge(row) | row.about
     with torch.no_grad(): save_png(file.with_suffix('.png'), image_grid(row.draw(judge.codes[:16], 0)), {'Comment': f'{name}: synthetic images, not of a person'})
     write_json(file, found)
