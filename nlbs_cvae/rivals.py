@@ -205,7 +205,7 @@ def step_settings(
     *overrides,     # texts such as 'model.latent_dim=16'
 )->Settings:
     "Settings of the default model, the discriminator left out: peers have none."
-    return load_settings('training_config', [f'data.resolution={resolution}', 'training.adversarial_weight=0', 'training.use_amp=false',
+    return load_settings('training_config', [f'data.resolution={resolution}', 'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.use_amp=false',
                                              'training.channels_last=false', 'training.tensorboard=false', *overrides])
 
 class FewBatches(CacheLoader):
@@ -516,7 +516,7 @@ def fit_for(
     return steps
 
 # %% ../nbs/08b_rivals.ipynb #c4053f3e
-PLAIN = ('model.levels=1', 'training.edge_weight=0', 'training.adversarial_weight=0', 'training.prior_epochs=0')
+PLAIN = ('model.levels=1', 'training.edge_weight=0', 'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.prior_epochs=0')
 GRID = ('model.levels=2', *PLAIN[1:])
 ROWS = {'plain CVAE': PLAIN, 'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 
         'plain + discriminator': (*PLAIN, 'training.adversarial_weight=1'), 'texture grid': GRID,
