@@ -44,7 +44,7 @@ class PhaseLearner(Learner):
         opt_func = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9, .99), fused=fused))
         super().__init__(dls, phase, loss_func=nn.Identity(), opt_func=opt_func, lr=lr, wd=wd, wd_bn_bias=True,
                          splitter=lambda m: [p for p in m.parameters() if p.requires_grad])
-        self.seed, self.n_parts, self.autocast, self.scaler = seed, parts, nullcontext, None
+        self.seed, self.n_parts, self.autocast, self.scaler, self.first_lr = seed, parts, nullcontext, None, None
         self.first_epoch, self.first_step, self.stopped, self.logger = 0, 0, '', lambda row: None
         self.group, self.parts = group or Group(), {}
         self.remove_cbs(self._grab_cbs(ProgressCallback)) # it can't begin in the middle of a run; `Progress` below can
@@ -53,6 +53,7 @@ class PhaseLearner(Learner):
     def _split(self, b): self.xb, self.yb = b, b[-1:]
 
     def _do_fit(self):
+        if self.first_lr is not None: self.opt.set_hypers(lr=self.first_lr) # fit began it anew
         for self.epoch in range(self.first_epoch, self.n_epoch):
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
@@ -135,6 +136,8 @@ class AdversarialStart(Callback):
     ): self.weight, self.start = weight, start
     def before_batch(self):
         if self.training: self.model.adversarial_weight = self.weight*(self.pct_train >= self.start)
+    def state(self): return dict(now=self.model.adversarial_weight) # a run killed before a validation begins with it
+    def load_state(self, state): self.model.adversarial_weight = state['now']
 
 # %% ../nbs/04a_callbacks.ipynb #da4556c9
 class MixedPrecision(Callback):
@@ -389,6 +392,7 @@ def resume(
     learn.model.load_state_dict(state['model'])
     learn.create_opt()
     learn.opt.load_state_dict(state['opt'])
+    learn.first_lr = learn.opt.hypers[0]['lr']
     learn.first_epoch, learn.first_step, learn.n_parts = state['epoch'], state['step'], state['n_parts']
     for cb in learn.cbs:
         if cb.name in state['callbacks'] and hasattr(cb, 'load_state'): cb.load_state(state['callbacks'][cb.name])

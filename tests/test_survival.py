@@ -35,7 +35,7 @@ def killed(runs, run, kills, seed):
         done, phases = done + saves, [*phases, runs.status(run)['phase']]
     return phases
 
-@pytest.mark.parametrize('kills', [5, pytest.param(20, marks=pytest.mark.slow)]) # twenty take minutes
+@pytest.mark.parametrize('kills', [4, pytest.param(20, marks=pytest.mark.slow)]) # of the four, one falls between an epoch's last step and its validation; twenty take minutes
 def test_sigkill(runs, straight, kills):
     phases = killed(runs, f'killed{kills}', kills, seed=kills)
     assert {'autoencoder', 'prior'} <= set(phases)
