@@ -152,12 +152,13 @@ PEER_MODELS = {'pythae VAE': PythaeVAE, 'pythae VAE-GAN': PythaeVAEGAN, 'MONAI A
 def like_sized(
     make,        # a peer's class
     shape,       # of the images
-    target:int,  # parameters wanted
+    target,      # cost wanted
+    cost=count_parameters, # of a peer
 )->Peer:
-    "The peer whose count of parameters is nearest to `target`."
+    "The peer whose cost is nearest to `target`."
     counts = {}
     for width in range(8, 264, 8):
-        counts[width] = abs(count_parameters(make(shape, width=width)) - target)
+        counts[width] = abs(cost(make(shape, width=width)) - target)
         if width > 8 and counts[width] > counts[width - 8]: break
     torch.manual_seed(0)
     return make(shape, width=min(counts, key=counts.get))
@@ -577,14 +578,16 @@ def train_peer(
     make,           # a class of PEER_MODELS
     cache:Cache,
     seconds:float,  # of work, the mixture's fit not counted
-    parameters:int, # about as many as these
-    s:Settings,     # batch size, augmentation
+    s:Settings,     # batch size, augmentation; and the model whose arithmetic a step the peer has, about
     seed:int=0,
     lr:float=1e-3,  # peak learning rate
 )->Trained:
     "A peer on the same images for the same time, with a fitted mixture as its prior."
     torch.manual_seed(seed)
-    dl, peer = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0], like_sized(make, cache.resolution, parameters).to(device_name())
+    x, codes = images_at(cache, cache.rows('train')[:2])
+    work = partial(gflop, x=x, codes=codes)
+    peer = like_sized(make, cache.resolution, work(make_autoencoder_phase(s, make_model(s, cache.conditions))), work).to(device_name())
+    dl = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0]
     steps = fit_for(seconds, peer, dl, lr, peer.ema, seed)
     with torch.no_grad():
         latents = {p: torch.cat([peer.encode(x.to(device_name())).cpu() for x in images_at(cache, cache.rows(p))[0].split(64)]) for p in ('train', 'valid')}
@@ -677,9 +680,7 @@ def bench_quality(
 def _quality_row(file, name, s, cache, judge, minutes, seed, prior_share, peer_lr):
     "Train a row, judge it, keep it."
     if name in ROWS: row = train_ours(s, cache, 60*minutes, seed, prior_share)
-    else:
-        size = count_parameters(make_model(s, cache.conditions))
-        row = train_peer(PEER_MODELS[name], cache, 60*minutes, size, s, seed, peer_lr)
+    else: row = train_peer(PEER_MODELS[name], cache, 60*minutes, s, seed, peer_lr)
     found = dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer', seed=seed, minutes=minutes) | judge(row) | row.about
     with torch.no_grad(): save_png(file.with_suffix('.png'), image_grid(row.draw(judge.codes[:16], 0)), {'Comment': f'{name}: synthetic images, not of a person'})
     write_json(file, found)
