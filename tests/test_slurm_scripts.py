@@ -210,6 +210,7 @@ def test_private_files_stay(ssh, tmp_path):
     ssh('transfer.sh', 'cache', cache)
     assert {*files(ssh.far/'data'/cache.name)} == {'cache.json', 'images.npy', '.may-not-leave'}
 
+@pytest.mark.slow # 400 MB, and rsync waits a minute before it believes that a link is dead
 def test_a_broken_link_is_taken_up_again(ssh, tmp_path):
     "The connection is cut twice, each time after 100 MB; what had arrived is not sent again."
     (tmp_path/'archive').mkdir()
