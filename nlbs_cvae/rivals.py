@@ -9,7 +9,7 @@ __all__ = ['PEER_MODELS', 'PLAIN', 'GRID', 'ROWS', 'Peer', 'conv_stack', 'Pythae
            'new_generator', 'bench_generation', 'slope', 'step_cost', 'bench_scale', 'hours_on_paper', 'plan_on_paper',
            'data_share', 'one_step', 'bench_memory', 'quality_cache', 'fix_split', 'used', 'endless', 'fit_for',
            'Trained', 'train_ours', 'fitted_mixture', 'train_peer', 'QualityJudge', 'row_file', 'bench_quality',
-           'quality_pictures']
+           'by_distance', 'quality_pictures']
 
 # %% ../nbs/08b_rivals.ipynb #e1f77eaa
 import math, os, shutil, time
@@ -520,7 +520,8 @@ def fit_for(
 PLAIN = ('model.levels=1', 'training.edge_weight=0', 'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.prior_epochs=0')
 GRID = ('model.levels=2', *PLAIN[1:])
 ROWS = {'plain CVAE': PLAIN, 'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 
-        'plain + discriminator': (*PLAIN, 'training.adversarial_weight=1'), 'texture grid': GRID,
+        'plain + discriminator': (*PLAIN, 'training.adversarial_weight=1'),
+        'plain + discriminator, its features': (*PLAIN, 'training.adversarial_weight=1', 'training.perceptual_weight=1'), 'texture grid': GRID,
         'texture grid + learned prior': (*GRID, 'training.prior_epochs=1'),
         'the whole': ('model.levels=2', 'training.edge_weight=1', 'training.adversarial_weight=1', 'training.prior_epochs=1')}
 
@@ -532,14 +533,14 @@ class Trained:
     about:dict         # steps, parameters
 
 def train_ours(
-    s:Settings,
+    s:Settings,            # training.seed is that of weights and noise
     cache:Cache,
     seconds:float,         # of work
-    seed:int=0,            # of weights and noise
     prior_share:float=.6,  # of the time, for the learned prior
 )->Trained:
     "Our model as the settings say; losses, schedules and optimiser are those of a run."
-    s, dl, t = _seeded(s, seed), get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0], s.training
+    t, seed = s.training, s.training.seed
+    dl = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0]
     phase = make_autoencoder_phase(s, model := make_model(s, cache.conditions)).to(device_name())
     def moved(done):
         phase.kl_weight = t.kl_weight*kl_schedule(done, t.kl_annealing, t.kl_warmup, t.kl_cycles)
@@ -551,8 +552,6 @@ def train_ours(
         prior.set_scale(training_batches(cache, s.data.batch_size), seed)
         steps.append(fit_for(seconds*prior_share, prior, dl, t.prior_learning_rate, t.ema, seed))
     return Trained(partial(_draw, gen.eval()), gen.reconstruct, dict(steps=steps, parameters=count_parameters(gen)))
-
-def _seeded(s, seed): return replace(s, training=replace(s.training, seed=seed))
 
 @torch.no_grad()
 def _draw(gen, codes, seed):
@@ -579,11 +578,10 @@ def train_peer(
     cache:Cache,
     seconds:float,  # of work, the mixture's fit not counted
     s:Settings,     # batch size, augmentation; and the model whose arithmetic a step the peer has, about
-    seed:int=0,
     lr:float=1e-3,  # peak learning rate
 )->Trained:
     "A peer on the same images for the same time, with a fitted mixture as its prior."
-    torch.manual_seed(seed)
+    torch.manual_seed(seed := s.training.seed)
     x, codes = images_at(cache, cache.rows('train')[:2])
     work = partial(gflop, x=x, codes=codes)
     peer = like_sized(make, cache.resolution, work(make_autoencoder_phase(s, make_model(s, cache.conditions))), work).to(device_name())
@@ -608,7 +606,7 @@ class QualityJudge:
     "Measures on the images of a split; real features are taken once."
     def __init__(self,
         cache:Cache,
-        part:str='valid',  # whose women; 'test' once, for a published table
+        part:str='valid',  # whose women
         seeds:int=3,       # sets of samples a row
         most:int=1000,     # images at most
     ):
@@ -626,17 +624,12 @@ class QualityJudge:
     def __call__(self,
         row:Trained,
     )->dict: # multiples of the floor and the rest
-        sets = [features(self.extractor, _in_parts_of(row.draw, self.codes, seed)) for seed in range(self.seeds)]
+        sets = [features(self.extractor, row.draw(self.codes, seed).cpu()) for seed in range(self.seeds)]
         again = features(self.extractor, torch.cat([row.reconstruct(x, c).cpu() for x, c in zip(self.x.split(64), self.codes.split(64))]).clamp(-1, 1))
         near = [neighbour_scores(*self._pairs(f), self.k) for f in sets]
         fds, mean = [self.distance(f)/self.floor for f in sets], lambda key: float(np.mean([n[key] for n in near]))
         return dict(samples=float(np.mean(fds)), samples_each=fds, reconstructions=self.distance(again)/self.floor, density=mean('density'),
                     coverage=mean('coverage'), kid=float(np.mean([our_kid(self.real, f) for f in sets])), images=len(self.x))
-
-@torch.no_grad()
-def _in_parts_of(draw, codes, seed, n=10_000):
-    "All samples of a set in one call: the noise of an image is a function of its place."
-    return draw(codes, seed).cpu()
 
 # %% ../nbs/08b_rivals.ipynb #54383cc8
 def row_file(
@@ -656,34 +649,38 @@ def bench_quality(
     overrides=(),        # texts such as 'training.learning_rate=1e-3', for every row
     rows=None,           # names (None: all)
     peers:bool=True,     # theirs too
-    seeds=(0,),          # of training
-    part:str='valid',    # whose women judge
+    seeds=(0, 1),        # of training: all rows with the first, the finalists with the others too
+    finalists:int=2,     # the best by validation
     women:int=40,        # of a phantom, where there are no real images
     peer_lr:float=1e-3,  # peak learning rate of peers
     prior_share:float=.6,# of the time, for our learned prior
 )->list:                 # rows, best first
-    "The ablation and peer table; rows that are there already are read."
+    "The ablation and peer table by the women of validation, with those of the test beside; rows that are there already are read."
     cache = quality_cache(out, resolution, women)
-    common, judge, done = [f'data.resolution={resolution}', 'training.use_amp=false', *overrides], None, []
+    common, judges = [f'data.resolution={resolution}', 'training.use_amp=false', *overrides], {}
     names = [n for n in (*ROWS, *(PEER_MODELS if peers else ())) if rows is None or n in rows]
-    for name, seed in [(n, s) for s in seeds for n in names]:
-        s = load_settings(config, [*common, *ROWS.get(name, ())])
+    def row(name, seed):
+        s = load_settings(config, [*common, *ROWS.get(name, ()), f'training.seed={seed}'])
         decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')} | dict(batch=s.data.batch_size, augment=s.data.augment)
         decided |= dict(peer_lr=peer_lr) if name in PEER_MODELS else dict(prior_share=prior_share)
-        file = row_file(out, name, minutes=minutes, seed=seed, part=part, data=cache.fingerprint, settings=decided)
+        file = row_file(out, name, minutes=minutes, data=cache.fingerprint, settings=decided)
         if not file.exists():
-            judge = judge or QualityJudge(cache, part)
-            _quality_row(file, name, s, cache, judge, minutes, seed, prior_share, peer_lr)
-        done.append(read_json(file) | dict(picture=file.with_suffix('.png').name))
-    return sorted(done, key=lambda r: r['samples'])
+            judges.update(judges or {p: QualityJudge(cache, p) for p in ('valid', 'test')})
+            _quality_row(file, name, s, cache, judges, minutes, prior_share, peer_lr)
+        return read_json(file) | dict(picture=file.with_suffix('.png').name)
+    done = by_distance([row(n, seeds[0]) for n in names])
+    return by_distance(done + [row(r['name'], seed) for seed in seeds[1:] for r in done[:finalists]])
 
-def _quality_row(file, name, s, cache, judge, minutes, seed, prior_share, peer_lr):
+def by_distance(rows): return sorted(rows, key=lambda r: r['samples'])
+
+def _quality_row(file, name, s, cache, judges, minutes, prior_share, peer_lr):
     "Train a row, judge it, keep it."
-    if name in ROWS: row = train_ours(s, cache, 60*minutes, seed, prior_share)
-    else: row = train_peer(PEER_MODELS[name], cache, 60*minutes, s, seed, peer_lr)
-    found = dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer', seed=seed, minutes=minutes) | judge(row) | row.about
-    with torch.no_grad(): save_png(file.with_suffix('.png'), image_grid(row.draw(judge.codes[:16], 0)), {'Comment': f'{name}: synthetic images, not of a person'})
-    write_json(file, found)
+    if name in ROWS: row = train_ours(s, cache, 60*minutes, prior_share)
+    else: row = train_peer(PEER_MODELS[name], cache, 60*minutes, s, peer_lr)
+    found = {p: judge(row) for p, judge in judges.items()}
+    found = found['valid'] | {f'test_{k}': v for k, v in found['test'].items()} | row.about
+    save_png(file.with_suffix('.png'), image_grid(row.draw(judges['valid'].codes[:16], 0)), {'Comment': f'{name}: synthetic images, not of a person'})
+    write_json(file, dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer', seed=s.training.seed, minutes=minutes) | found)
 
 def quality_pictures(
     out,       # folder of `bench_quality`
