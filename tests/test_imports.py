@@ -49,8 +49,8 @@ def declared(
     cfg.read(ROOT/'settings.ini')
     return {canonical(re.split(r'[<>=!~]', o)[0]) for k in keys for o in cfg['DEFAULT'][k].split()}
 
-RUN, WRITE = ('requirements', 'pip_requirements'), ('dev_requirements', 'bench_requirements')
-PEERS = ('bench', 'rivals') # modules that may import, when asked to, what the benchmark compares with
+RUN, WRITE = ('requirements', 'pip_requirements'), ('dev_requirements', 'web_requirements', 'bench_requirements')
+EXTRA = dict(bench='bench_requirements', rivals='bench_requirements', explorer='web_requirements') # imported when it is asked for
 
 def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
 
@@ -65,7 +65,7 @@ def undeclared(
 
 @pytest.mark.parametrize('path', LIBRARY, ids=lambda p: p.stem)
 def test_what_the_library_imports_is_declared(path):
-    asked = (*RUN, 'bench_requirements') if path.stem in PEERS else RUN
+    asked = [*RUN, *filter(None, [EXTRA.get(path.stem)])]
     assert not undeclared(imports(path.read_text()), *asked), 'put it into requirements of settings.ini, and pinned into constraints.txt'
 
 def code(path):
