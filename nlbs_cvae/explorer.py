@@ -42,10 +42,10 @@ class Worker:
     ):
         "Do a job, when those before it are done."
         def run():
-            try: result = job(watch)
+            try: then, result = done, job(watch)
             except Superseded: return
-            except Exception as e: return failed(e) # a thread's exception would be seen by nobody
-            done(result)
+            except Exception as e: then, result = failed, e # a thread's exception would be seen by nobody
+            with self.lock: then(result)
         self.pool.submit(run) if self.pool else run()
 
     def refine(self, job, done, failed):
@@ -60,8 +60,7 @@ class Worker:
             watch()
             return job(watch)
         def show(result):
-            with self.lock:
-                if not moved.is_set(): done(result)
+            if not moved.is_set(): done(result)
         self.start(patient, show, failed, watch)
 
     def wait(self):
@@ -149,19 +148,24 @@ def _tried(self:Explorer,
     *args,
 ):
     "Do it; what goes wrong is said, for a page has no terminal."
-    try: return action(*args)
-    except Exception as e: self._failed(e)
+    with self.worker.lock:
+        try: return action(*args)
+        except Exception as e: self._failed(e)
 
 def _work(self:Explorer,
     what, # 'drawing', for the user
     job,  # (watch) to a result
     done, # what to do with it
 ):
-    "Do something heavy beside the hand, with a bar that shows it."
-    def watch(n, total): self.bar.value = n/max(total, 1)
+    "Do something heavy beside the hand, with a bar that shows it; where another model is opened meanwhile, for nothing."
+    studio = self.studio
+    def watch(n, total):
+        if self.studio is not studio: raise Superseded
+        self.bar.value = n/max(total, 1)
     self.say(f'{what} …')
     self.bar.value, self.bar.layout.visibility = 0, 'visible'
     def end(result):
+        if self.studio is not studio: return
         self._idle()
         self.say(done(result) or '')
     self.worker.start(job, lambda result: self.tried(end, result), self._failed, watch)
@@ -178,11 +182,11 @@ def _open(self:Explorer):
 def _open_named(self:Explorer):
     if self.studio and self.studio.basket:
         raise InputError(f"the basket holds {len(self.studio.basket)} images of {self.studio.path}: export or empty it first")
-    self.studio = Studio(self.model.value.strip(), self.cache)
+    self.studio = s = Studio(self.model.value.strip(), self.cache)
     self.model.value = str(self.studio.path)
     self.body.children = [W.HBox([W.VBox([self._asking(), self._hands()]), self._stage()], layout=W.Layout(flex_flow='row wrap')), self._tabs()]
     self.changed()
-    self.work('finding the directions that matter', lambda watch: self.studio.measure(watch=watch), self._put_directions)
+    self.work('finding the directions that matter', lambda watch: s.measure(watch=watch), self._put_directions)
 
 def _asking(self:Explorer):
     "Controls of conditions, women and the walk."
@@ -210,9 +214,8 @@ def _on(self:Explorer,
 ):
     "Wire a control: the user's changes reach the studio and are shown, the program's are not."
     def act(v):
-        if action(v) is None: return # nothing that shows
-        self.changed()
-    widget.observe(lambda change: self._quiet or self.tried(act, change['new']), 'value')
+        if not self._quiet and action(v) is not None: self.changed() # None: nothing that shows
+    widget.observe(lambda change: self.tried(act, change['new']), 'value')
 
 def _draw_next(self:Explorer):
     "The next woman."
@@ -221,10 +224,10 @@ def _draw_next(self:Explorer):
 
 def _changed(self:Explorer):
     "Show the studio's recipe: quickly, then finely."
-    r = self.studio.recipe
-    self.show(self.studio.images([r])[0], r, 'sketch' if not self.studio.few else 'final')
+    s, r = self.studio, self.studio.recipe
+    self.show(s.images([r])[0], r, 'final' if s.few else 'sketch')
     self._follow()
-    if not self.studio.few: self.worker.refine(lambda watch: self.studio.images([r], STEPS, watch)[0], lambda x: self.show(x, r, 'final'), self._failed)
+    if not s.few: self.worker.refine(lambda watch: s.images([r], STEPS, watch)[0], lambda x: self.show(x, r, 'final'), self._failed)
 
 def _follow(self:Explorer):
     "Controls where the recipe has them."
@@ -246,7 +249,7 @@ def _stage(self:Explorer):
     self.caption = _named(W.HTML(), 'caption')
     self.window, self.level = (_named(W.FloatSlider(v, min=low, max=100, step=1, description=name, readout_format='.0f', layout=wide), name)
                                for name, v, low in (('window', 100, 2), ('level', 50, 0)))
-    for w in (self.window, self.level): w.observe(lambda _: self.x is not None and self._paint(), 'value')
+    for w in (self.window, self.level): w.observe(lambda _: self.tried(self._paint), 'value')
     keep = self._button('Keep in basket', 'keep', self.keep)
     return W.VBox([self.image, self.caption, self.window, self.level, keep], layout=W.Layout(margin='0 0 0 24px'))
 
