@@ -28,8 +28,8 @@ check_modules() {
 
 check_python() {
     if said=$( (find_python) 2>&1 ); then find_python; else fail python "$said"; return 1; fi
-    ok python "$("${python[@]}" -c 'import sys; print(sys.version.split()[0], sys.executable)')"
-    "${python[@]}" -c 'import nlbs_cvae.training' 2>/dev/null || fail python "nlbs_cvae does not import: run slurm/setup.sh --force"
+    ok python "$("${within[@]}" python -c 'import sys; print(sys.version.split()[0], sys.executable)')"
+    "${within[@]}" python -c 'import nlbs_cvae.training' 2>/dev/null || fail python "nlbs_cvae does not import: run slurm/setup.sh --force"
 }
 
 check_glibc() {
@@ -46,7 +46,7 @@ least_driver() { # CUDA version: the oldest driver that runs it (CUDA's own rele
 
 check_gpu() { # driver against torch's CUDA, then torch itself
     local driver cuda
-    cuda=$("${python[@]}" -c 'import torch; print(torch.version.cuda or "")')
+    cuda=$("${within[@]}" python -c 'import torch; print(torch.version.cuda or "")')
     if [[ -z $cuda ]]; then warn cuda "this torch is without CUDA: it trains on the processor. slurm/setup.sh --force --torch cu126"; return; fi
     if ! driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1); then
         warn gpu "none on $(uname -n): a login node has none; --node looks at a GPU node"; return
@@ -55,7 +55,7 @@ check_gpu() { # driver against torch's CUDA, then torch itself
         fail driver "$driver is older than the $(least_driver "$cuda") that CUDA $cuda wants: slurm/setup.sh --force --torch with an older CUDA"; return
     fi
     ok driver "$driver for CUDA $cuda"
-    if said=$("${python[@]}" "$root/slurm/facts.py" gpu 2>&1); then ok gpu "$said"; else fail gpu "$said, though there is a driver: was the job given one (--gres)?"; fi
+    if said=$("${within[@]}" python "$root/slurm/facts.py" gpu 2>&1); then ok gpu "$said"; else fail gpu "$said, though there is a driver: was the job given one (--gres)?"; fi
 }
 
 check_room() { # memory, disk, quota, rights
@@ -88,7 +88,7 @@ check_run() { # CONFIG RUN [OVERRIDE...]
     ok settings "$1, run folder $run_dir"
     if said=$( (mkdir -p "$run_dir/logs" && touch "$run_dir/logs/.w" && rm "$run_dir/logs/.w") 2>&1 ); then ok results "may be written"; else fail results "$said"; fi
     cache=$(fact cache "$@")
-    archive=$("${python[@]}" -c 'import sys; from nlbs_cvae.core import load_settings as l; d = l(sys.argv[1], sys.argv[3:]).data; print(d.archive, end="" if not d.phantom else " (a phantom)")' "$@")
+    archive=$("${within[@]}" python -c 'import sys; from nlbs_cvae.core import load_settings as l; d = l(sys.argv[1], sys.argv[3:]).data; print(d.archive, end="" if not d.phantom else " (a phantom)")' "$@")
     if [[ -f $cache/cache.json ]]; then ok data "prepared: $cache, $(du -sh "$cache" | cut -f1)"
     elif [[ -d $archive ]]; then warn data "$archive is there, not prepared yet: slurm/submit.sh prepare $1 does it without holding a GPU"
     elif [[ $archive == *phantom\) ]]; then ok data "$archive will be drawn"
@@ -97,16 +97,10 @@ check_run() { # CONFIG RUN [OVERRIDE...]
     if said=$("$root/slurm/submit.sh" --site "$site" --dry-run train "$@" 2>&1); then ok job "SLURM takes it:$(grep 'to start at' <<<"$said" | sed 's/sbatch: Job [0-9]*//')"; else fail job "$(grep -v '^sbatch --' <<<"$said" | head -n 1)"; fi
 }
 
-site_name='' node=''
-while [[ ${1:-} == --* ]]; do
-    case $1 in
-        --help) usage; exit 0 ;;
-        --node) node=yes; shift ;;
-        --site) need "$@"; site_name=$2; shift 2 ;;
-        *) unknown "$1" ;;
-    esac
-done
-load_site "$site_name"
+site='' node=''
+options 'site= node' "$@"
+shift "$taken"
+load_site "$site"
 if [[ -n $node ]]; then
     exec srun --partition="$SITE_PARTITION" ${SITE_ACCOUNT:+--account="$SITE_ACCOUNT"} ${SITE_QOS:+--qos="$SITE_QOS"} --gres=gpu:1 --cpus-per-task=2 --mem=8G \
         --time=10 --job-name=nlbs-cvae-check "$root/slurm/check.sh" --site "$site" "$@"

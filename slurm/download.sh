@@ -17,28 +17,14 @@ set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-site_name='' tries=10 check=yes dry='' to=results rules=(--exclude=/lock.json --exclude=/stop --exclude='.*.tmp' --exclude=.rsync-partial/)
-checkpoints=''
-while [[ ${1:-} == --* ]]; do
-    case $1 in
-        --help) usage; exit 0 ;;
-        --checkpoints) checkpoints=yes; shift; continue ;;
-        --no-check) check=''; shift; continue ;;
-        --dry-run) dry=yes; shift; continue ;;
-    esac
-    need "$@"
-    case $1 in
-        --site) site_name=$2 ;;
-        --to) to=$2 ;;
-        --tries) tries=$2 ;;
-        *) unknown "$1" ;;
-    esac
-    shift 2
-done
+site='' to=results tries=10 checkpoints='' no_check='' dry_run=''
+options 'site= to= tries= checkpoints no-check dry-run' "$@"
+shift "$taken"
 (($#)) || die "give the name of a run; $me --help shows examples"
+rules=(--exclude=/lock.json --exclude=/stop --exclude='.*.tmp' --exclude=.rsync-partial/)
 if [[ -z $checkpoints ]]; then rules+=(--exclude=/checkpoints/); fi
 
-load_site "$site_name"
+load_site "$site"
 for run in "$@"; do
     [[ $run != */* ]] || die "'$run': give the run's name, not a path; it lies in $SITE_FOLDER/results there"
     mkdir -p "$to/$run"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154 # what it sets, others use; `rules`, `tries`, `check`, `dry` are the options of transfer and download
+# shellcheck disable=SC2034,SC2154 # what it sets, others use; `rules`, `tries`, `no_check`, `dry_run` are the options of transfer and download
 # What the scripts and the job files share. It is sourced, never run. Bash 4.2 and the coreutils of its time are enough.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${NLBS_VENV:-$root/.venv}
@@ -14,8 +14,19 @@ usage() { # the comment at the head of the script is its help
 
 unknown() { die "unknown option '$1'; $me --help lists them"; }
 
-need() { # OPTION VALUE...: an option that wants a value has one
-    [[ $# -ge 2 && -n $2 ]] || die "option $1 wants a value; $me --help explains it"
+options() { # 'NAME= FLAG ...' ARGUMENTS...: --name VALUE sets $name, --a-flag makes $a_flag yes; sets `taken`, how many words they were
+    local known=" $1 " all=$# name
+    shift
+    while [[ ${1:-} == --* ]]; do
+        name=${1#--}
+        if [[ $name == help ]]; then usage; exit 0; fi
+        if [[ $known == *" $name "* ]]; then printf -v "${name//-/_}" yes; shift; continue; fi
+        [[ $known == *" $name= "* ]] || unknown "$1"
+        [[ -n ${2:-} ]] || die "option $1 wants a value; $me --help explains it"
+        printf -v "${name//-/_}" %s "$2"
+        shift 2
+    done
+    taken=$((all - 1 - $#))
 }
 
 field() { # FILE KEY: a value of a flat JSON file as the library writes it, a key a line; '' where there is none
@@ -66,16 +77,17 @@ load_modules() { # what the profile names; a cluster without the module command 
     set -u
 }
 
-find_python() { # sets `python`, a command: of .venv, or inside the container. "${python[@]/%python/nlbs_train}" is another
-    local runner
-    if [[ -x $venv/bin/python ]]; then python=("$venv/bin/python"); return; fi
+find_python() { # sets `within`, what goes before python, nlbs_train …: they are .venv's, or the container's with the code that is here
+    local runner folder seen=$root
+    if [[ -x $venv/bin/python ]]; then within=(env "PATH=$venv/bin:$PATH"); return; fi
     [[ -f $SITE_CONTAINER ]] || die "no environment in $venv: run slurm/setup.sh first"
     runner=$(command -v apptainer || command -v singularity) || die "$SITE_CONTAINER wants apptainer or singularity, and neither is here"
-    python=("$runner" exec --nv --bind "$root" "$SITE_CONTAINER" python)
+    for folder in "$SITE_SCRATCH" "$SITE_DATA"; do if [[ $folder == /* && -d $folder ]]; then seen+=,$folder; fi; done
+    within=("$runner" exec --nv --bind "$seen" --env "PYTHONPATH=$root" "$SITE_CONTAINER")
 }
 
 fact() { # run|cache CONFIG RUN [OVERRIDE...]: where the run or its prepared images are
-    "${python[@]}" "$root/slurm/facts.py" "$@"
+    "${within[@]}" python "$root/slurm/facts.py" "$@"
 }
 
 # ---- to the cluster and back --------------------------------------------------------------------------------------
@@ -86,11 +98,11 @@ far() { # PATH: as rsync names it at the site
 }
 
 copy() { # FROM TO: rsync until it is through; a broken connection is taken up again, in the middle of a file
-    local try rc=0 options=(-rlt -z --partial-dir=.rsync-partial --timeout=60 "${rules[@]}")
-    if [[ -n $dry ]]; then options+=(--dry-run --itemize-changes); else options+=(--stats --human-readable); fi
+    local try rc=0 flags=(-rlt -z --partial-dir=.rsync-partial --timeout=60 "${rules[@]}")
+    if [[ -n $dry_run ]]; then flags+=(--dry-run --itemize-changes); else flags+=(--stats --human-readable); fi
     for ((try = 1; try <= tries; try++)); do
-        shown rsync "${options[@]}" "$1" "$2"
-        rsync "${options[@]}" "$1" "$2" && rc=0 || rc=$?
+        shown rsync "${flags[@]}" "$1" "$2"
+        rsync "${flags[@]}" "$1" "$2" && rc=0 || rc=$?
         case $rc in
             0) return ;;
             10 | 12 | 30 | 35 | 255) say "the connection broke (rsync $rc), attempt $try of $tries"; sleep "${NLBS_RETRY:-15}" ;;
@@ -102,7 +114,7 @@ copy() { # FROM TO: rsync until it is through; a broken connection is taken up a
 
 compare() { # FROM TO: checksums at both ends
     local other
-    if [[ -z $check || -n $dry ]]; then return 0; fi
+    if [[ -n $no_check$dry_run ]]; then return 0; fi
     other=$(rsync -rln --checksum --itemize-changes --out-format='%i %n' "${rules[@]}" "$1" "$2" | grep -E '^[<>]' || true)
     [[ -z $other ]] || die "differs after the copy (changed meanwhile?): $(head -n 3 <<<"$other"); call this again"
     say "the same at both ends: $2"
@@ -111,7 +123,7 @@ compare() { # FROM TO: checksums at both ends
 sync_to() { # FROM TO-THERE
     local there
     there=$(far "$2")
-    if [[ -z $dry ]]; then ${RSYNC_RSH:-ssh} "${there%%:*}" "mkdir -p $(shown "$2")" || die "cannot make $2 on $SITE_HOST: is the name right, does ssh let you in, is there room?"; fi
+    if [[ -z $dry_run ]]; then ${RSYNC_RSH:-ssh} "${there%%:*}" "mkdir -p $(shown "$2")" || die "cannot make $2 on $SITE_HOST: is the name right, does ssh let you in, is there room?"; fi
     copy "$1" "$there"
     compare "$1" "$there"
 }
@@ -150,7 +162,7 @@ make_scratch() { # sets `scratch`, a folder on the node's own disk that goes wit
 
 need_gpu() { # a job that was given a GPU must be able to use it: a day of training on the processor is no help
     [[ ${NLBS_DEVICE:-} != cpu ]] || return 0
-    "${python[@]}" "$root/slurm/facts.py" gpu || die "no GPU on $(uname -n) that torch can use; slurm/check.sh says why. (NLBS_DEVICE=cpu trains without)"
+    "${within[@]}" python "$root/slurm/facts.py" gpu || die "no GPU on $(uname -n) that torch can use; slurm/check.sh says why. (NLBS_DEVICE=cpu trains without)"
 }
 
 need_space() { # FOLDER: a disk that is all but full ends the job before it begins

@@ -3,7 +3,7 @@
 #
 #   monitor.sh first                     the run results/first (or give its folder)
 #   monitor.sh --watch 30 first          again every 30 seconds, until its jobs have left the queue
-#   monitor.sh --site asuka --remote first    from your own machine: the same, over ssh
+#   monitor.sh --site asuka --remote first    from your own machine: the same, over ssh (or what RSYNC_RSH says)
 #
 #   --watch SECONDS  show it again and again
 #   --lines N        last lines of the newest log (default: 5)
@@ -16,26 +16,6 @@
 set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-
-read_options() {
-    watch='' lines=5 site_name='' remote=''
-    while [[ ${1:-} == --* ]]; do
-        case $1 in
-            --help) usage; exit 0 ;;
-            --remote) remote=yes; shift; continue ;;
-        esac
-        need "$@"
-        case $1 in
-            --watch) watch=$2 ;;
-            --lines) lines=$2 ;;
-            --site) site_name=$2 ;;
-            *) unknown "$1" ;;
-        esac
-        shift 2
-    done
-    [[ -n ${1:-} ]] || die "give the name of a run; $me --help shows examples"
-    run=$1
-}
 
 jobs_of_run() { # ids, oldest first
     local f
@@ -96,11 +76,15 @@ show_log() {
 
 show() { show_jobs; show_gpu; show_run; show_log; }
 
-read_options "$@"
+site='' watch='' lines=5 remote=''
+options 'site= watch= lines= remote' "$@"
+shift "$taken"
+run=${1:-}
+[[ -n $run ]] || die "give the name of a run; $me --help shows examples"
 if [[ -n $remote ]]; then
-    load_site "$site_name"
+    load_site "$site"
     [[ -n $SITE_HOST ]] || die "site '$site' names no SITE_HOST"
-    exec ${NLBS_SSH:-ssh} -t "${SITE_USER:+$SITE_USER@}$SITE_HOST" "cd $(shown "$SITE_FOLDER") && slurm/monitor.sh $(shown ${watch:+--watch "$watch"} --lines "$lines" "$run")"
+    exec ${RSYNC_RSH:-ssh} -t "${SITE_USER:+$SITE_USER@}$SITE_HOST" "cd $(shown "$SITE_FOLDER") && slurm/monitor.sh $(shown ${watch:+--watch "$watch"} --lines "$lines" "$run")"
 fi
 run_dir=$run
 [[ -d $run_dir ]] || run_dir=results/$run

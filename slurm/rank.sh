@@ -12,7 +12,7 @@ find_python
 make_scratch
 export JUPYTER_RUNTIME_DIR=$scratch/jupyter
 if ((SLURM_PROCID == 0)); then
-    "${python[@]}" "$root/tools/notebook.py" 05_train "$2" "$1" "${@:3}"
+    "${within[@]}" python "$root/tools/notebook.py" 05_train "$2" "$1" "${@:3}"
 else
-    "${python[@]/%python/nlbs_train}" "$1" "$2" --overrides "${*:3}"
+    "${within[@]}" nlbs_train "$1" "$2" --overrides "${*:3}"
 fi

@@ -24,29 +24,10 @@ set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-read_options() {
-    site_name=generic how=auto chosen='' torch='' wheels='' force='' dry=''
-    while (($#)); do
-        case $1 in
-            --help) usage; exit 0 ;;
-            --force) force=yes; shift; continue ;;
-            --dry-run) dry=yes; shift; continue ;;
-        esac
-        need "$@"
-        case $1 in
-            --site) site_name=$2 ;;
-            --how) how=$2 ;;
-            --python) chosen=$2 ;;
-            --torch) torch=$2 ;;
-            --offline) wheels=$2 ;;
-            --venv) venv=$2 ;;
-            *) unknown "$1" ;;
-        esac
-        shift 2
-    done
+check_options() {
     [[ $how =~ ^(auto|module|conda|user|container)$ ]] || die "--how $how: give auto, module, conda, user or container"
-    [[ -z $wheels || -d $wheels ]] || die "--offline $wheels: no such folder; slurm/wheelhouse.sh makes it on a machine with internet"
-    [[ -z $chosen ]] || fits "$chosen" || die "--python $chosen: does not run, is older than 3.11, or lacks its venv module"
+    [[ -z $offline || -d $offline ]] || die "--offline $offline: no such folder; slurm/wheelhouse.sh makes it on a machine with internet"
+    [[ -z $python ]] || fits "$python" || die "--python $python: does not run, is older than 3.11, or lacks its venv module"
 }
 
 fits() { # PYTHON: new enough, and able to make an environment
@@ -84,10 +65,10 @@ check_glibc() { # today's wheels refuse an old one, one after the other: better 
 }
 
 choose() { # sets `way` and, where it is one, `base`: the Python to build on
-    way=$how base=$chosen
-    if [[ -n $chosen ]]; then way=user; return; fi
+    way=$how base=$python
+    if [[ -n $python ]]; then way=user; return; fi
     if [[ $how == auto || $how == module ]] && base=$(try_module); then way=module; return; fi
-    if [[ $how == auto || $how == conda ]] && [[ -z $wheels ]] && base=$(conda_command); then way=conda; return; fi
+    if [[ $how == auto || $how == conda ]] && [[ -z $offline ]] && base=$(conda_command); then way=conda; return; fi
     if [[ $how == auto || $how == user ]] && base=$(try_user); then way=user; return; fi
     if [[ $how == auto || $how == container ]] && base=$(command -v apptainer || command -v singularity); then way=container; return; fi
     die "no way to a Python 3.11 ($how): no module, conda, Python of your own or apptainer. Ask for a module and name it in SITE_MODULES, or install miniforge into your home folder"
@@ -95,33 +76,33 @@ choose() { # sets `way` and, where it is one, `base`: the Python to build on
 
 make_environment() {
     say "$way: $base -> $venv"
-    [[ -z $dry ]] || return 0
+    [[ -z $dry_run ]] || return 0
     if [[ -n $force ]]; then rm -rf "$venv"; fi
     if [[ -x $venv/bin/python ]] && fits "$venv/bin/python"; then return 0; fi
     if [[ $way == conda ]]; then "$base" create --yes --quiet --prefix "$venv" "python=$SITE_PYTHON" pip; else "$base" -m venv --clear "$venv"; fi
 }
 
-pip() { shown pip "$@"; [[ -n $dry ]] || "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { shown pip "$@"; [[ -n $dry_run ]] || "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 pin() { grep -E "^$1==" "$root/constraints-hpc.txt"; }
 
 install_packages() { # torch first: from PyTorch's own index it comes for the CUDA that was asked for
     local from=()
-    if [[ -n $wheels ]]; then
-        from=(--no-index --find-links "$wheels")
+    if [[ -n $offline ]]; then
+        from=(--no-index --find-links "$offline")
     else
         pip install --retries 1 --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
             say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
     fi
     pip install ${from[@]+"${from[@]}"} "$(pin setuptools)" "$(pin wheel)"
     pip install ${from[@]+"${from[@]}"} --constraint "$root/constraints-hpc.txt" --no-build-isolation --use-pep517 --editable "$root"
-    [[ -z $dry ]] || return 0
+    [[ -z $dry_run ]] || return 0
     "$venv/bin/python" -c 'import torchvision' 2>/dev/null || pip uninstall --yes torchvision # fastai asks for it, nothing uses it
 }
 
 build_container() {
     shown "$base" build "$SITE_CONTAINER" "$root/slurm/container.def"
-    if [[ -n $dry || ( -f $SITE_CONTAINER && -z $force ) ]]; then return 0; fi
-    [[ -z $wheels ]] || die "--offline: build nlbs-cvae.sif elsewhere (apptainer build nlbs-cvae.sif slurm/container.def) and copy it to $SITE_CONTAINER"
+    if [[ -n $dry_run || ( -f $SITE_CONTAINER && -z $force ) ]]; then return 0; fi
+    [[ -z $offline ]] || die "--offline: build nlbs-cvae.sif elsewhere (apptainer build nlbs-cvae.sif slurm/container.def) and copy it to $SITE_CONTAINER"
     (cd "$root" && "$base" build "$SITE_CONTAINER" slurm/container.def)
 }
 
@@ -129,8 +110,12 @@ wanted() { cat "$root"/{constraints-hpc.txt,settings.ini,setup.py} | cksum; echo
 
 is_there() { [[ -z $force && -f $venv/installed-hpc && $(<"$venv/installed-hpc") == "$(wanted)" ]]; }
 
-read_options "$@"
-load_site "$site_name"
+site=generic how=auto python='' torch='' offline='' force='' dry_run=''
+options 'site= how= python= torch= offline= venv= force dry-run' "$@"
+shift "$taken"
+(($# == 0)) || unknown "$1"
+check_options
+load_site "$site"
 torch=${torch:-$SITE_TORCH}
 if is_there; then say "$venv is as it should be"; exit 0; fi
 check_glibc
@@ -138,7 +123,7 @@ choose
 if [[ $way == container ]]; then build_container; exit 0; fi
 make_environment
 install_packages
-if [[ -n $dry ]]; then exit 0; fi
+if [[ -n $dry_run ]]; then exit 0; fi
 case $site in */*) cd "$(dirname "$site")" && pwd | sed "s|\$|/${site##*/}|" ;; *) echo "$site" ;; esac >"$venv/site"
 "$venv/bin/python" "$root/slurm/facts.py" gpu || say "no GPU here; on a login node that is usual. slurm/check.sh --node looks at a GPU node"
 wanted >"$venv/installed-hpc"

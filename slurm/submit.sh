@@ -28,34 +28,11 @@ set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-read_options() { # sets the options and `rest`
-    site_name='' evaluate='' after='' array='' nodes=2 gpus='' limit='' dry=''
-    while [[ ${1:-} == --* ]]; do
-        case $1 in
-            --help) usage; exit 0 ;;
-            --evaluate) evaluate=yes; shift; continue ;;
-            --dry-run) dry=yes; shift; continue ;;
-        esac
-        need "$@"
-        case $1 in
-            --site) site_name=$2 ;;
-            --after) after=$2 ;;
-            --array) array=$2 ;;
-            --nodes) nodes=$2 ;;
-            --gpus) gpus=$2 ;;
-            --time) limit=$2 ;;
-            *) unknown "$1" ;;
-        esac
-        shift 2
-    done
-    rest=("$@")
-}
-
-check_request() { # sets job, config, run, more, run_dir
-    job=${rest[0]:-} config=${rest[1]:-} run=${rest[2]:-}
+check_request() { # JOB CONFIG [RUN] [MORE...]: sets job, config, run, more, run_dir
+    job=${1:-} config=${2:-} run=${3:-}
     [[ -n $config ]] || die "give JOB and CONFIG; $me --help shows examples"
     [[ -f $root/slurm/$job.slurm ]] || die "no job file slurm/$job.slurm: the jobs are $(cd "$root/slurm" && printf '%s ' *.slurm | sed 's/\.slurm//g')"
-    if [[ $job == prepare ]]; then run=prepare; more=("${rest[@]:2}"); else more=("${rest[@]:3}"); fi
+    if [[ $job == prepare ]]; then run=prepare; more=("${@:3}"); else more=("${@:4}"); fi
     [[ -n $run ]] || die "give the name of the run after $config; $me --help shows examples"
     [[ -z $evaluate || $job == train* ]] || die "--evaluate follows a training, not '$job'"
     overrides=()
@@ -76,11 +53,11 @@ not_in_use() { # a second training of the same run would end at once, in the que
 }
 
 sbatch_line() { # JOB: sets `line`, with what the profile says about such a job
-    local partition=$SITE_PARTITION count=${gpus:-$SITE_GPUS} name=$SITE_JOB-$1 time=$limit
-    if [[ $1 == train* ]]; then name=$SITE_JOB time=${limit:-$SITE_TIME}; fi
+    local partition=$SITE_PARTITION count=${gpus:-$SITE_GPUS} name=$SITE_JOB-$1 limit=$time
+    if [[ $1 == train* ]]; then name=$SITE_JOB limit=${time:-$SITE_TIME}; fi
     line=(sbatch --parsable --job-name="$name" --output="$logs/$1-%j.out")
-    if [[ -n $time ]]; then line+=(--time="$time"); fi
-    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="$count" --cpus-per-task="$SITE_CPUS" --mem="$((count * ${SITE_MEM%[A-Z]}))${SITE_MEM: -1}"); fi
+    if [[ -n $limit ]]; then line+=(--time="$limit"); fi
+    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="$count" --cpus-per-task="$SITE_CPUS" --mem="$((count * ${SITE_MEM%%[A-Z]*}))${SITE_MEM##*[0-9]}"); fi
     if [[ $1 == prepare ]]; then partition=$SITE_CPU_PARTITION; else line+=(--gres="gpu:$count"); fi
     if [[ $1 == train ]]; then line+=(--cpus-per-task="$SITE_CPUS" --mem="$SITE_MEM"); fi
     if [[ -n $partition ]]; then line+=(--partition="$partition"); fi
@@ -96,7 +73,7 @@ submit() { # JOB DEPENDENCY ARGUMENTS...: print the line; submit, or ask whether
     if [[ -n $wait_for ]]; then line+=(--dependency="afterok:$wait_for" --kill-on-invalid-dep=yes); fi
     line+=("$root/slurm/$name.slurm" "${@:3}")
     shown "${line[@]}"
-    if [[ -z $dry ]]; then
+    if [[ -z $dry_run ]]; then
         id=$("${line[@]}") || die "SLURM did not take the job; what it says above names the option: see site '$site' and slurm/check.sh"
         id=${id%%;*}
     else
@@ -105,11 +82,13 @@ submit() { # JOB DEPENDENCY ARGUMENTS...: print the line; submit, or ask whether
     fi
 }
 
-read_options "$@"
-load_site "$site_name"
+site='' evaluate='' after='' array='' nodes=2 gpus='' time='' dry_run=''
+options 'site= evaluate after= array= nodes= gpus= time= dry-run' "$@"
+shift "$taken"
+load_site "$site"
 load_modules
 find_python
-check_request
+check_request "$@"
 export NLBS_ROOT=$root NLBS_SITE=$site
 logs=$run_dir/logs
 mkdir -p "$logs" # SLURM takes a job whose log has no folder, and fails it later without a word
@@ -120,4 +99,4 @@ if [[ -n $evaluate ]]; then
     submit evaluate "$id" "${arguments[@]}"
     ids+=("$id")
 fi
-[[ -n $dry ]] || printf '%s\n' "${ids[@]}"
+[[ -n $dry_run ]] || printf '%s\n' "${ids[@]}"

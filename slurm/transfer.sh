@@ -18,21 +18,9 @@ set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-site_name='' tries=10 check=yes dry=''
-while [[ ${1:-} == --* ]]; do
-    case $1 in
-        --help) usage; exit 0 ;;
-        --no-check) check=''; shift; continue ;;
-        --dry-run) dry=yes; shift; continue ;;
-    esac
-    need "$@"
-    case $1 in
-        --site) site_name=$2 ;;
-        --tries) tries=$2 ;;
-        *) unknown "$1" ;;
-    esac
-    shift 2
-done
+site='' tries=10 no_check='' dry_run=''
+options 'site= tries= no-check dry-run' "$@"
+shift "$taken"
 what=${1:-} folder=${2:-}
 
 places() { # sets `from`, `to` and `rules`
@@ -54,6 +42,6 @@ places() { # sets `from`, `to` and `rules`
     if [[ -f $from/.may-not-leave ]]; then rules+=(--exclude-from="$from/.may-not-leave"); fi
 }
 
-load_site "$site_name"
+load_site "$site"
 places
 sync_to "$from/" "$to/"

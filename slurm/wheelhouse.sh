@@ -16,22 +16,10 @@ set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-site_name=generic torch='' version='' dest=wheelhouse dry=''
-while (($#)); do
-    case $1 in
-        --help) usage; exit 0 ;;
-        --dry-run) dry=yes; shift; continue ;;
-    esac
-    need "$@"
-    case $1 in
-        --site) site_name=$2 ;;
-        --torch) torch=$2 ;;
-        --python) version=$2 ;;
-        --dest) dest=$2 ;;
-        *) unknown "$1" ;;
-    esac
-    shift 2
-done
+site=generic torch='' python='' dest=wheelhouse dry_run=''
+options 'site= torch= python= dest= dry-run' "$@"
+shift "$taken"
+(($# == 0)) || unknown "$1"
 
 platforms() { # options for every wheel that the site's glibc can load
     local minor machine=${SITE_PLATFORM#manylinux_*_*_}
@@ -43,15 +31,15 @@ platforms() { # options for every wheel that the site's glibc can load
 
 download() { # OPTIONS... PINS...
     shown pip download --dest "$dest" "$@" | sed 's/ --platform [a-z0-9_]*//g'
-    [[ -n $dry ]] || "$pip_python" -m pip --disable-pip-version-check --quiet download --dest "$dest" --only-binary=:all: "$@"
+    [[ -n $dry_run ]] || "$pip_python" -m pip --disable-pip-version-check --quiet download --dest "$dest" --only-binary=:all: "$@"
 }
 
-load_site "$site_name"
-torch=${torch:-$SITE_TORCH} version=${version:-$SITE_PYTHON}
+load_site "$site"
+torch=${torch:-$SITE_TORCH} python=${python:-$SITE_PYTHON}
 pip_python=$venv/bin/python
 [[ -x $pip_python ]] || pip_python=$(command -v python3) || die "no python3 here"
 "$pip_python" -m pip --version >/dev/null || die "$pip_python has no pip"
-mapfile -t target < <(platforms; printf -- '--python-version\n%s\n' "$version")
+mapfile -t target < <(platforms; printf -- '--python-version\n%s\n' "$python")
 mkdir -p "$dest"
 pins=$(mktemp)
 trap 'rm -f "$pins"' EXIT
@@ -63,6 +51,6 @@ if ! download "${target[@]}" --retries 1 --index-url "https://download.pytorch.o
 fi
 grep -vE '^(#|torch(vision)?==)' "$root/constraints-hpc.txt" >"$pins"
 download "${target[@]}" --no-deps -r "$pins"
-if [[ -n $dry ]]; then exit 0; fi
+if [[ -n $dry_run ]]; then exit 0; fi
 (cd "$dest" && sha256sum -- *.whl >SHA256SUMS)
-say "$dest: $(find "$dest" -name '*.whl' | wc -l) wheels, $(du -sh "$dest" | cut -f1), for Python $version and $SITE_PLATFORM. Next: slurm/transfer.sh --site $site wheelhouse $dest"
+say "$dest: $(find "$dest" -name '*.whl' | wc -l) wheels, $(du -sh "$dest" | cut -f1), for Python $python and $SITE_PLATFORM. Next: slurm/transfer.sh --site $site wheelhouse $dest"

@@ -9,7 +9,7 @@ from slurm_cluster import make_place, run, ssh  # noqa: F401, the last is a fixt
 SLURM = ROOT/'slurm'
 SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
 
-def lib(code, **env): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **env)
+def lib(code, **kwargs): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **kwargs)
 
 def programs(folder, **scripts):
     "Stand-ins for programs that this machine lacks, or that should say something else: a PATH with them in front."
@@ -180,8 +180,8 @@ def test_an_old_driver_is_named(tmp_path):
     (tmp_path/'python').write_text('#!/bin/bash\n[[ $* == *version.cuda* ]] && echo 12.6\n')
     (tmp_path/'python').chmod(0o755)
     path = programs(tmp_path/'bin', nvidia_smi='echo 450.51.06')
-    code = (SLURM/'check.sh').read_text().split("site_name=''")[0].replace('source "$(dirname', f'source "{SLURM}/lib.sh" #')
-    res = run('bash', '-c', f'{code}\npython=({tmp_path}/python); check_gpu', check=False, PATH=path)
+    code = (SLURM/'check.sh').read_text().split("site=''")[0].replace('source "$(dirname', f'source "{SLURM}/lib.sh" #')
+    res = run('bash', '-c', f'{code}\nwithin=(env PATH={tmp_path}:$PATH); check_gpu', check=False, PATH=path)
     assert 'FAIL  driver     450.51.06 is older than the 525.60 that CUDA 12.6 wants' in res.stdout, res.stdout + res.stderr
 
 # ---- there and back
