@@ -197,7 +197,21 @@ stage_cache() { # CONFIG RUN [OVERRIDE...]: copy the prepared images to the node
     mkdir "$scratch/cache"
     cp "$cache"/{images.npy,table.csv,cache.json} "$scratch/cache/"
     export NLBS_STAGED_CACHE=$scratch/cache
-    say "prepared images staged: $((size / 1024)) MiB in $scratch"
+    say "prepared images staged: $((size / 1024)) MiB in $scratch on $(uname -n)"
+}
+
+stage_for_node() { # CONFIG RUN [OVERRIDE...]: the first process of a node stages for all of it; the others wait for its word
+    word=$(dirname "$scratch")/$NLBS_JOB_NAME.$SLURM_NODEID
+    if ((SLURM_LOCALID == 0)); then
+        stage_cache "$@"
+        trap 'rm -rf "$scratch" "$word"' EXIT
+        echo "${NLBS_STAGED_CACHE:-}" >"$scratch/word"
+        mv "$scratch/word" "$word"
+    else
+        until [[ -f $word ]]; do sleep 1; done
+        NLBS_STAGED_CACHE=$(<"$word")
+        export NLBS_STAGED_CACHE
+    fi
 }
 
 run_until_done() { # COMMAND...: deaf to signals; a signal to this script drops the run's stop file instead. Sets rc

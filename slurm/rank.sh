@@ -10,6 +10,7 @@ trap '' USR1 TERM # training looks for the stop file
 load_site
 find_python
 make_scratch
+stage_for_node "$@"
 export JUPYTER_RUNTIME_DIR=$scratch/jupyter
 if ((SLURM_PROCID == 0)); then
     "${within[@]}" python "$root/tools/notebook.py" 05_train "$2" "$1" "${@:3}"

@@ -59,10 +59,30 @@ class Cluster:
 
     def weights(self, run): return (self.place/'results'/run/'model'/'model.safetensors').read_bytes()
 
+    def images(self, job):
+        "The files of prepared images that the processes of a job have open: {path}."
+        return {line.split()[-1] for p in processes_of(self, job) for line in maps(p) if line.endswith('images.npy')}
+
     def log(self, job, run='', name='train'):
         "What a job wrote."
         folder = self.place/'results'/run/'logs' if run else self.place
         return '\n'.join(p.read_text() for p in sorted(folder.glob(f'{name}-{job}*.out')))
+
+def processes_of(cluster, job):
+    "Process ids on this host that belong to a job of this cluster, its step daemons first."
+    found, daemons = [], []
+    for p in Path('/proc').glob('[0-9]*'):
+        try: env, name = (p/'environ').read_bytes().split(b'\0'), (p/'comm').read_text()
+        except OSError: continue
+        ours = f"SLURM_CONF={cluster.env['SLURM_CONF']}".encode() in env
+        if ours and f'SLURM_JOB_ID={job}'.encode() in env: found.append(int(p.name))
+        if ours and 'slurmstepd' in name and f'[{job}.'.encode() in (p/'cmdline').read_bytes(): daemons.append(int(p.name))
+    return daemons + found
+
+def maps(process):
+    "What a process has in its memory, a line each."
+    try: return Path(f'/proc/{process}/maps').read_text().splitlines()
+    except OSError: return []
 
 def make_place(folder):
     "A checkout that consists of links, so that what runs there writes nothing into the real one."

@@ -45,6 +45,7 @@ def test_cut_requeued_resumed_the_same(cluster, first):
     cluster('scontrol', 'release', cut)
 
     cluster.in_epoch(cut, 'cut', 3)
+    assert (read := cluster.images(cut)) and all(re.fullmatch(r'/tmp/nlbs\.\w+/cache/images.npy', o) for o in read)
     assert re.search(rf'job {cut}  RUNNING on n1, .*of 1-00:00:00\n', shown := monitor()), shown
     assert re.search(r'run  running, phase autoencoder, epoch \d+ of 63, step \d of 4, loss \d.*\nleft 0:0', shown), shown
     again = cluster('slurm/submit.sh', 'train', 'quick_config', 'cut', *LONG, check=False)

@@ -63,6 +63,14 @@ def test_json_fields_are_read(tmp_path):
 def test_printed_lines_can_be_pasted():
     assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a b\\ c d\\'e data.x=\\[1\\,\\ 2\\]\n"
 
+def test_a_node_stages_once(tmp_path):
+    "The second process of a node waits for what the first has copied; when the first ends, nothing is left."
+    said = lib("""stage_cache() { sleep 1; echo staged; export NLBS_STAGED_CACHE=/near; }
+one() (scratch=$PWD/$1 SLURM_LOCALID=$1; mkdir "$1"; stage_for_node; echo "$1 reads $NLBS_STAGED_CACHE"; sleep 2)
+one 1 & one 0; wait""", SLURM_NODEID='0', NLBS_JOB_NAME='job', cwd=tmp_path)
+    assert said.stdout.splitlines()[0] == 'staged' and {*said.stdout.splitlines()[1:]} == {'0 reads /near', '1 reads /near'}, said
+    assert [p.name for p in tmp_path.iterdir()] == ['1']
+
 # ---- set-up
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os, re, shutil, signal
 from pathlib import Path
 
 import pytest
-from slurm_cluster import LONG, start, stop
+from slurm_cluster import LONG, processes_of, start, stop
 
 pytestmark = [pytest.mark.needs('slurm'), pytest.mark.slow]
 
@@ -37,13 +37,18 @@ def test_two_nodes_one_process_each(two):
     assert two.weights('multi')
 
 def test_two_nodes_cut_and_gone_on_with(two):
-    for run in ('together', 'parted'):
-        job, = two.submit('train_multi', 'quick_config', run, *LONG)
-        if run == 'parted':
-            two.until(lambda: two.status(run).get('epoch', 0) >= 2)
-            two('scancel', '--batch', '--signal=USR1', job)
+    "The one that is cut reads a copy of the prepared images on each node's own disk; the weights are the same."
+    for run, stage in ('together', 'never'), ('parted', 'always'):
+        job, = two.submit('train_multi', 'quick_config', run, *LONG, NLBS_STAGE=stage)
+        two.until(lambda: two.status(run).get('epoch', 0) >= 2)
+        read = two.images(job)
+        if run == 'parted': two('scancel', '--batch', '--signal=USR1', job)
         assert two.ended(job) == ['COMPLETED'], two.log(job, run, 'train_multi')
-    assert 'start 2' in two.log(job, run, 'train_multi')
+        if run == 'together': assert read == {str(two.place/'data'/'quick-cache-32'/'images.npy')}
+    log = two.log(job, run, 'train_multi')
+    assert 'start 2' in log and [len(re.findall(f'staged: .* on {n}\n', log)) for n in ('n1', 'n2')] == [2, 2], log
+    assert len(read) == 2 and all(re.fullmatch(r'/tmp/nlbs\.\w+/cache/images.npy', o) for o in read)
+    assert not any(Path(o).exists() for o in read), 'the copies go with the job'
     assert two.weights('together') == two.weights('parted')
 
 def test_the_real_time_limit(two, whole):
@@ -92,17 +97,6 @@ def test_a_node_dies(two, whole):
     assert two.ended(job) == ['COMPLETED']
     log = two.log(job, name='nlbs-cvae')
     assert len({*re.findall(r'start \d, on (n\d)', log)}) == 2 and two.weights('orphan') == whole, log
-
-def processes_of(cluster, job):
-    "Process ids on this host that belong to a job of this cluster, its step daemons first."
-    found, daemons = [], []
-    for p in Path('/proc').glob('[0-9]*'):
-        try: env, name = (p/'environ').read_bytes().split(b'\0'), (p/'comm').read_text()
-        except OSError: continue
-        ours = f"SLURM_CONF={cluster.env['SLURM_CONF']}".encode() in env
-        if ours and f'SLURM_JOB_ID={job}'.encode() in env: found.append(int(p.name))
-        if ours and 'slurmstepd' in name and f'[{job}.'.encode() in (p/'cmdline').read_bytes(): daemons.append(int(p.name))
-    return daemons + found
 
 def test_accounts(tmp_path):
     "Where accounts are kept: one that doesn't exist is named, and the monitor asks sacct."
