@@ -33,6 +33,10 @@ field() { # FILE KEY: a value of a flat JSON file as the library writes it, a ke
     [[ ! -f $1 ]] || sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\"]*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$1" | head -n 1
 }
 
+newer() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; } # HAS WANTED: is it at least as new?
+glibc() { getconf GNU_LIBC_VERSION | awk '{print $2}'; }
+wanted_glibc() { sed -n 's/^manylinux_\([0-9]*\)_\([0-9]*\)_.*/\1.\2/p' <<<"$SITE_PLATFORM"; }
+
 kib_free() { df -Pk "$1" | awk 'NR == 2 {print $4}'; }
 
 shown() { # WORDS...: a command line that can be pasted
@@ -101,11 +105,12 @@ copy() { # FROM TO: rsync until it is through; a broken connection is taken up a
     local try rc=0 flags=(-rlt -z --partial-dir=.rsync-partial --timeout=60 "${rules[@]}")
     if [[ -n $dry_run ]]; then flags+=(--dry-run --itemize-changes); else flags+=(--stats --human-readable); fi
     for ((try = 1; try <= tries; try++)); do
+        if ((try > 1)); then sleep "${NLBS_RETRY:-15}"; fi
         shown rsync "${flags[@]}" "$1" "$2"
         rsync "${flags[@]}" "$1" "$2" && rc=0 || rc=$?
         case $rc in
             0) return ;;
-            10 | 12 | 30 | 35 | 255) say "the connection broke (rsync $rc), attempt $try of $tries"; sleep "${NLBS_RETRY:-15}" ;;
+            10 | 12 | 30 | 35 | 255) say "the connection broke (rsync $rc), attempt $try of $tries" ;;
             *) die "rsync ended with $rc; its lines above say which file" ;;
         esac
     done

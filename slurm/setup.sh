@@ -14,7 +14,7 @@
 #   --python FILE    this Python and no other
 #   --torch KIND     cu126, cu128 … (a CUDA version) or cpu (default: the profile's)
 #   --offline DIR    install from this folder alone
-#   --venv DIR       where to (default: .venv in the project)
+#   --venv DIR       where to (default: .venv in the project); jobs find another one by NLBS_VENV=DIR
 #   --force          make it anew
 #   --dry-run        say what would be done
 #   --help           this
@@ -27,6 +27,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 check_options() {
     [[ $how =~ ^(auto|module|conda|user|container)$ ]] || die "--how $how: give auto, module, conda, user or container"
     [[ -z $offline || -d $offline ]] || die "--offline $offline: no such folder; slurm/wheelhouse.sh makes it on a machine with internet"
+    [[ ! -f $offline/SHA256SUMS ]] || (cd "$offline" && sha256sum --check --quiet SHA256SUMS) || die "--offline $offline: not what slurm/wheelhouse.sh collected; bring it here again"
+    [[ ! -d $venv || -d $venv/conda-meta || -n $(cd "$venv" && ls pyvenv.cfg site 2>/dev/null) || -z $(ls -A "$venv") ]] || die "--venv $venv: holds other things, and would be cleared; give a new folder"
     [[ -z $python ]] || fits "$python" || die "--python $python: does not run, is older than 3.11, or lacks its venv module"
 }
 
@@ -53,42 +55,49 @@ try_user() {
         ~/miniforge3/bin/python "$(uv python find "$SITE_PYTHON" 2>/dev/null || true)"
 }
 
-conda_command() { command -v mamba || command -v conda || command -v micromamba; }
+conda_command() { command -v mamba || command -v conda || command -v micromamba || command -v "${CONDA_EXE:-${MAMBA_EXE:-}}"; }
+container_command() { command -v apptainer || command -v singularity; }
 
-glibc() { getconf GNU_LIBC_VERSION | awk '{print $2}'; }
-
-check_glibc() { # today's wheels refuse an old one, one after the other: better said once
-    local wanted
-    wanted=$(sed -n 's/^manylinux_\([0-9]*\)_\([0-9]*\)_.*/\1.\2/p' <<<"$SITE_PLATFORM")
-    if [[ -z $wanted || $(printf '%s\n' "$wanted" "$(glibc)" | sort -V | head -n 1) == "$wanted" ]]; then return 0; fi
-    [[ $how == container ]] || die "glibc $(glibc) here is older than $wanted, which the wheels want ($SITE_PLATFORM): use --how container"
-}
-
-choose() { # sets `way` and, where it is one, `base`: the Python to build on
+choose() { # sets `way` and `base`: the Python to build on, or the program that makes it
     way=$how base=$python
+    if ! newer "$(glibc)" "$(wanted_glibc)"; then # today's wheels refuse an old one, one after the other: better said once
+        if [[ $how =~ ^(auto|container)$ && -z $python ]] && base=$(container_command); then way=container; return; fi
+        die "glibc $(glibc) here is older than the $(wanted_glibc) that the packages want: the way out is --how container, and apptainer to build it"
+    fi
     if [[ -n $python ]]; then way=user; return; fi
-    if [[ $how == auto || $how == module ]] && base=$(try_module); then way=module; return; fi
+    if [[ $how == auto || $how == module ]] && base=$(try_module); then way=module; load_modules; return; fi
     if [[ $how == auto || $how == conda ]] && [[ -z $offline ]] && base=$(conda_command); then way=conda; return; fi
     if [[ $how == auto || $how == user ]] && base=$(try_user); then way=user; return; fi
-    if [[ $how == auto || $how == container ]] && base=$(command -v apptainer || command -v singularity); then way=container; return; fi
+    if [[ $how == auto || $how == container ]] && base=$(container_command); then way=container; return; fi
     die "no way to a Python 3.11 ($how): no module, conda, Python of your own or apptainer. Ask for a module and name it in SITE_MODULES, or install miniforge into your home folder"
 }
 
 make_environment() {
     say "$way: $base -> $venv"
     [[ -z $dry_run ]] || return 0
-    if [[ -n $force ]]; then rm -rf "$venv"; fi
-    if [[ -x $venv/bin/python ]] && fits "$venv/bin/python"; then return 0; fi
-    if [[ $way == conda ]]; then "$base" create --yes --quiet --prefix "$venv" "python=$SITE_PYTHON" pip; else "$base" -m venv --clear "$venv"; fi
+    if [[ -z $force && -x $venv/bin/python ]] && fits "$venv/bin/python"; then return 0; fi
+    rm -rf "$venv"
+    if [[ $way == conda ]]; then
+        "$base" create --yes --quiet --override-channels --channel conda-forge --prefix "$venv" "python=$SITE_PYTHON" pip
+    else
+        "$base" -m venv "$venv"
+    fi
 }
 
 pip() { shown pip "$@"; [[ -n $dry_run ]] || "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 pin() { grep -E "^$1==" "$root/constraints-hpc.txt"; }
 
+for_this_python() { # what was collected for another version would fail one package at a time
+    local tag
+    tag=$("$base" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    [[ -n $(find "$offline" -name "*-$tag-$tag-*.whl" | head -n 1) ]] || die "--offline $offline: nothing for $base in it ($tag); slurm/wheelhouse.sh --python X.Y collects for another version"
+}
+
 install_packages() { # torch first: from PyTorch's own index it comes for the CUDA that was asked for
     local from=()
     if [[ -n $offline ]]; then
         from=(--no-index --find-links "$offline")
+        for_this_python
     else
         pip install --retries 1 --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
             say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
@@ -100,15 +109,22 @@ install_packages() { # torch first: from PyTorch's own index it comes for the CU
 }
 
 build_container() {
-    shown "$base" build "$SITE_CONTAINER" "$root/slurm/container.def"
+    local recipe=$venv/container.def
+    shown "$base" build ${force:+--force} "$SITE_CONTAINER" "$root/slurm/container.def"
     if [[ -n $dry_run || ( -f $SITE_CONTAINER && -z $force ) ]]; then return 0; fi
     [[ -z $offline ]] || die "--offline: build nlbs-cvae.sif elsewhere (apptainer build nlbs-cvae.sif slurm/container.def) and copy it to $SITE_CONTAINER"
-    (cd "$root" && "$base" build "$SITE_CONTAINER" slurm/container.def)
+    sed "s|/whl/cu126 |/whl/$torch |" "$root/slurm/container.def" >"$recipe"
+    (cd "$root" && "$base" build ${force:+--force} "$SITE_CONTAINER" "$recipe")
+}
+
+remember_site() { # for scripts and jobs that are not told
+    mkdir -p "$venv"
+    case $site in */*) cd "$(dirname "$site")" && pwd | sed "s|\$|/${site##*/}|" ;; *) echo "$site" ;; esac >"$venv/site"
 }
 
 wanted() { cat "$root"/{constraints-hpc.txt,settings.ini,setup.py} | cksum; echo "$torch $venv"; }
 
-is_there() { [[ -z $force && -f $venv/installed-hpc && $(<"$venv/installed-hpc") == "$(wanted)" ]]; }
+is_there() { [[ -z $force && -x $venv/bin/python && -f $venv/installed-hpc && $(<"$venv/installed-hpc") == "$(wanted)" ]]; }
 
 site=generic how=auto python='' torch='' offline='' force='' dry_run=''
 options 'site= how= python= torch= offline= venv= force dry-run' "$@"
@@ -118,13 +134,13 @@ check_options
 load_site "$site"
 torch=${torch:-$SITE_TORCH}
 if is_there; then say "$venv is as it should be"; exit 0; fi
-check_glibc
 choose
+if [[ -z $dry_run && $way == container ]]; then remember_site; fi
 if [[ $way == container ]]; then build_container; exit 0; fi
 make_environment
 install_packages
 if [[ -n $dry_run ]]; then exit 0; fi
-case $site in */*) cd "$(dirname "$site")" && pwd | sed "s|\$|/${site##*/}|" ;; *) echo "$site" ;; esac >"$venv/site"
+remember_site
 "$venv/bin/python" "$root/slurm/facts.py" gpu || say "no GPU here; on a login node that is usual. slurm/check.sh --node looks at a GPU node"
 wanted >"$venv/installed-hpc"
 say "$venv is ready. Next: slurm/check.sh"

@@ -11,6 +11,8 @@ SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
 
 def lib(code, **kwargs): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **kwargs)
 
+def lib_at(place, code, **kwargs): return run('bash', '-c', f'set -euo pipefail; source {place}/slurm/lib.sh; {code}', check=False, **kwargs)
+
 def programs(folder, **scripts):
     "Stand-ins for programs that this machine lacks, or that should say something else: a PATH with them in front."
     folder.mkdir(exist_ok=True)
@@ -110,9 +112,51 @@ def test_setup_falls_back(place):
     res = run('slurm/setup.sh', '--dry-run', cwd=place, check=False, HOME=str(place), PATH=programs(place/'bin1'))
     assert res.returncode == 2 and 'no way to a Python 3.11 (auto)' in res.stderr
 
-def test_an_old_glibc_is_said_once(place):
-    res = run('slurm/setup.sh', '--dry-run', cwd=place, check=False, PATH=programs(place/'bin1', getconf='echo glibc 2.17'))
-    assert res.returncode == 2 and 'glibc 2.17 here is older than 2.28' in res.stderr and '--how container' in res.stderr
+@pytest.mark.parametrize('args', [(), ('--how', 'container'), ('--how', 'module'), ('--python', sys.executable)])
+def test_an_old_glibc_is_said_once(place, args):
+    "Where apptainer is, and the choice is free, a container is the way out."
+    res = run('slurm/setup.sh', '--dry-run', *args, cwd=place, check=False, PATH=programs(place/'bin1', getconf='echo glibc 2.17'))
+    assert res.returncode == 2 and 'glibc 2.17 here is older than the 2.28' in res.stderr and '--how container' in res.stderr
+    res = run('slurm/setup.sh', '--dry-run', *args, cwd=place, check=False, PATH=programs(place/'bin1', apptainer='exit 0'))
+    assert 'bin1/apptainer build' in res.stdout if not args or 'container' in args else res.returncode == 2
+
+def test_a_modules_python_runs_with_its_module(place):
+    "One that finds its libraries only where the module is loaded."
+    (place/'init').mkdir()
+    (place/'init'/'bash').write_text('module() { export LIBRARIES=here LOADEDMODULES=$2; }\n')
+    (place/'site.env').write_text('SITE_MODULES=python/3.11\n')
+    path = programs(place/'bin1', **{'python3.11': f'[[ -n ${{LIBRARIES:-}} ]] && exec {sys.executable} "$@"'})
+    (place/'wheels').mkdir()
+    (place/'wheels'/'x-1-cp3{0}-cp3{0}-any.whl'.format(sys.version_info[1])).touch()
+    res = run('slurm/setup.sh', '--site', place/'site.env', '--how', 'module', '--offline', place/'wheels', cwd=place, check=False, MODULESHOME=str(place), PATH=path)
+    assert f'module: {place}/bin1/python3.11 -> ' in res.stdout and (place/'.venv'/'bin'/'pip').exists(), res.stdout + res.stderr
+    assert 'No matching distribution found for setuptools' in res.stderr, 'the folder is all that there is'
+
+def test_what_would_be_lost_or_is_damaged_is_refused(place):
+    mine, wheels = place/'mine', place/'wheels'
+    for folder in (mine, wheels): folder.mkdir()
+    (mine/'thesis.tex').write_text('years of work')
+    (wheels/'x-1-cp27-cp27-any.whl').write_text('as it came')
+    def refused(*args): return run('slurm/setup.sh', '--python', sys.executable, *args, cwd=place, check=False).stderr
+    assert 'holds other things, and would be cleared' in refused('--venv', mine, '--force') and (mine/'thesis.tex').exists()
+    assert f'nothing for {sys.executable} in it (cp3' in refused('--offline', wheels)
+    (wheels/'SHA256SUMS').write_text('0'*64 + '  x-1-cp27-cp27-any.whl\n')
+    assert 'not what slurm/wheelhouse.sh collected' in refused('--offline', wheels)
+
+APPTAINER = f'''echo "$@" >>"$CALLS"
+if [[ $1 == build ]]; then while [[ $# -gt 2 ]]; do shift; done; cp "$2" "$1"; exit; fi # the recipe instead of the image
+shift 7; PATH={sys.prefix}/bin:$PATH exec "$@"'''
+
+def test_the_container_is_built_and_used(place):
+    "With a stand-in that builds nothing and runs its commands here: which image, for which CUDA, what it sees of the node."
+    (place/'site.env').write_text(f'SITE_CONTAINER={place}/my.sif\nSITE_SCRATCH={place}\nSITE_TORCH=cu118\n')
+    env = dict(PATH=programs(place/'bin', apptainer=APPTAINER), CALLS=str(place/'calls'))
+    for force in (), (), ('--force',): run('slurm/setup.sh', '--site', place/'site.env', '--how', 'container', *force, cwd=place, **env)
+    assert (place/'calls').read_text().splitlines() == [f'build {o}{place}/my.sif {place}/.venv/container.def' for o in ('', '--force ')]
+    assert ' https://download.pytorch.org/whl/cu118 -r /opt' in (place/'my.sif').read_text()
+    said = lib_at(place, 'load_site; find_python; fact run quick_config first', cwd=place, **env)
+    assert said.stdout == f'{place}/results/first\n', said.stderr
+    assert f'exec --nv --bind {place},{place} --env PYTHONPATH={place} {place}/my.sif python' in (place/'calls').read_text()
 
 def test_a_missing_module_is_named(tmp_path):
     (tmp_path/'init').mkdir()
@@ -133,9 +177,9 @@ def wheelhouse(tmp_path_factory):
     assert 'wheels' in made.stdout
     return folder/'wheelhouse'
 
-@pytest.mark.slow # a gigabyte is fetched and installed
+@pytest.mark.slow # a gigabyte is fetched, and installed twice
 def test_offline_installation(wheelhouse, tmp_path):
-    "In a network namespace without a route; then a run of seconds in that environment."
+    "In a network namespace without a route; then a run of seconds in that environment. The same by a stand-in for conda, which makes a Python."
     if os.geteuid() or not shutil.which('unshare'): pytest.skip('a network namespace needs root and unshare')
     from project import copy_project
     project = copy_project(tmp_path/'project')
@@ -150,21 +194,33 @@ def test_offline_installation(wheelhouse, tmp_path):
     checked = run(*alone, 'slurm/check.sh', 'quick_config', 'x', cwd=project, check=False, PYTHONPATH='')
     assert re.search(r'^ok    python ', checked.stdout, re.MULTILINE) and 'this torch is without CUDA' in checked.stdout
 
+    asked = 'create --yes --quiet --override-channels --channel conda-forge --prefix'
+    path = programs(tmp_path/'bin', conda=f'[[ $* == "{asked} "*" python=3.11 pip" ]] && exec {sys.executable} -m venv "$7"')
+    done = run(*alone, 'slurm/setup.sh', '--how', 'conda', '--force', '--torch', 'cpu', cwd=project, PYTHONPATH='', PATH=path, PIP_NO_INDEX='1', PIP_FIND_LINKS=str(wheelhouse))
+    assert 'conda: ' in done.stdout and 'is ready' in done.stdout
+    assert run(*alone, project/'.venv'/'bin'/'nlbs_train', '--help', cwd=tmp_path, PYTHONPATH='').stdout
+
 # ---- submit
 
-def test_several_gpus_ask_for_their_share(place):
-    "As many processes on a node as GPUs, and the memory of all of them."
+@pytest.mark.parametrize('memory, all_of_it', [('32G', '128G'), ('16000', '64000')])
+def test_several_gpus_ask_for_their_share(place, memory, all_of_it):
+    "As many processes on a node as GPUs, and the memory of all of them. A dry run makes no folder."
     (place/'.venv').symlink_to(sys.prefix)
-    res = run('slurm/submit.sh', '--dry-run', '--nodes', 2, '--gpus', 4, 'train_multi', 'quick_config', 'x', cwd=place, PATH=programs(place/'bin', sbatch='exit 0'))
-    for option in ('--nodes=2', '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=8', '--mem=128G'): assert f' {option} ' in res.stdout
+    (place/'site.env').write_text(f'SITE_MEM={memory}\n')
+    res = run('slurm/submit.sh', '--site', place/'site.env', '--dry-run', '--nodes', 2, '--gpus', 4, 'train_multi', 'quick_config', 'x', cwd=place,
+              PATH=programs(place/'bin', sbatch='exit 0'))
+    for option in ('--nodes=2', '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=8', f'--mem={all_of_it}'): assert f' {option} ' in res.stdout
+    assert not (place/'results').exists()
 
 # ---- check
 
 @pytest.fixture
 def checked(tmp_path):
-    "check.sh with stand-ins in front of the PATH."
+    "check.sh with stand-ins in front of the PATH; where no run is asked for, without an environment, which saves time."
     make_place(tmp_path)
-    def check(*args, **scripts): return run('slurm/check.sh', *args, cwd=tmp_path, check=False, PATH=programs(tmp_path/'bin', **scripts))
+    def check(*args, **scripts):
+        alone = {} if args else dict(NLBS_VENV='/none')
+        return run('slurm/check.sh', *args, cwd=tmp_path, check=False, PATH=programs(tmp_path/'bin', **scripts), **alone)
     return check
 
 def test_check_without_a_cluster(checked):
@@ -178,6 +234,8 @@ def test_check_without_a_cluster(checked):
      ['FAIL  glibc      2.17 is older than the 2.28', 'FAIL  data       neither /not/mounted-cache-32 nor /not/mounted can be seen from']),
     (('none.yaml', 'x'), dict(sbatch='exit 0', sinfo='[[ $* == *-o* ]] || exit 0; [[ $* == *-p* ]] || echo cpu'),
      ["FAIL  settings   no settings file 'none.yaml'", "FAIL  partition  no 'gpu': there are cpu"]),
+    ((), dict(sbatch='exit 0', sinfo='[[ $* == *%l* ]] && echo 8:00:00 || echo gpu:1'),
+     ['FAIL  limit      gpu ends jobs after 8:00:00, the profile asks for 24:00:00: mend SITE_TIME', 'FAIL  python     check.sh: no environment in /none: run slurm/setup.sh first']),
 ])
 def test_check_says_what_is_wrong(checked, args, scripts, said):
     res = checked(*args, **scripts)
