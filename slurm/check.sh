@@ -18,7 +18,6 @@ failed=0
 ok() { printf 'ok    %-10s %s\n' "$1" "$2"; }
 warn() { printf 'warn  %-10s %s\n' "$1" "$2"; }
 fail() { printf 'FAIL  %-10s %s\n' "$1" "$2"; failed=1; }
-newer() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; } # HAS WANTED
 
 check_modules() {
     local said
@@ -29,14 +28,12 @@ check_modules() {
 check_python() {
     if said=$( (find_python) 2>&1 ); then find_python; else fail python "$said"; return 1; fi
     ok python "$("${within[@]}" python -c 'import sys; print(sys.version.split()[0], sys.executable)')"
-    "${within[@]}" python -c 'import nlbs_cvae.training' 2>/dev/null || fail python "nlbs_cvae does not import: run slurm/setup.sh --force"
+    if ! "${within[@]}" python -c 'import nlbs_cvae.training' 2>/dev/null; then fail python "nlbs_cvae does not import: run slurm/setup.sh --force"; return 1; fi
 }
 
 check_glibc() {
-    local has wanted
-    has=$(getconf GNU_LIBC_VERSION | awk '{print $2}') wanted=$(sed -n 's/^manylinux_\([0-9]*\)_\([0-9]*\)_.*/\1.\2/p' <<<"$SITE_PLATFORM")
-    if newer "$has" "${wanted:-0}"; then ok glibc "$has"; else
-        fail glibc "$has is older than the $wanted that the packages want: slurm/setup.sh --how container"
+    if newer "$(glibc)" "$(wanted_glibc)"; then ok glibc "$(glibc)"; else
+        fail glibc "$(glibc) is older than the $(wanted_glibc) that the packages want: slurm/setup.sh --how container"
     fi
 }
 
@@ -69,6 +66,17 @@ check_room() { # memory, disk, quota, rights
     if command -v quota >/dev/null && said=$(quota -s 2>/dev/null | tail -n 1) && [[ -n $said ]]; then ok quota "$(tr -s ' ' <<<"$said")"; fi
 }
 
+minutes() { # DAYS-HOURS[:MINUTES[:SECONDS]], HOURS:MINUTES:SECONDS, MINUTES[:SECONDS] or infinite
+    local days=0 hours=0 rest
+    case $1 in
+        *-*) days=${1%%-*}; IFS=: read -r hours rest _ <<<"${1#*-}" ;;
+        *:*:*) IFS=: read -r hours rest _ <<<"$1" ;;
+        [0-9]*) rest=${1%:*} ;;
+        *) days=1000000 ;;
+    esac
+    echo $((days * 1440 + 10#$hours * 60 + 10#${rest:-0}))
+}
+
 check_slurm() {
     local limit flags
     if ! command -v sbatch >/dev/null; then fail slurm "no sbatch here: this is no login node of a SLURM cluster"; return; fi
@@ -76,9 +84,10 @@ check_slurm() {
     if ! limit=$(sinfo -h -p "$SITE_PARTITION" -o '%l' | head -n 1) || [[ -z $limit ]]; then
         fail partition "no '$SITE_PARTITION': there are $(sinfo -h -o %R | sort -u | paste -sd' '); mend SITE_PARTITION of site '$site'"; return
     fi
+    if (($(minutes "$limit") < $(minutes "$SITE_TIME"))); then fail limit "$SITE_PARTITION ends jobs after $limit, the profile asks for $SITE_TIME: mend SITE_TIME; a training requeues itself"; fi
     ok partition "$SITE_PARTITION, time limit $limit, the profile asks for $SITE_TIME"
     if sinfo -h -p "$SITE_PARTITION" -o %G | grep -q gpu; then ok gres "$(sinfo -h -p "$SITE_PARTITION" -o %G | sort -u | paste -sd' ')"; else fail gres "partition $SITE_PARTITION has no GPUs: mend SITE_PARTITION"; fi
-    flags=$(scontrol show config 2>/dev/null | awk '/^JobRequeue/ {print $3}')
+    flags=$(scontrol show config 2>/dev/null | awk '/^JobRequeue/ {print $3}') || true
     if [[ $flags == 0 ]]; then warn requeue "jobs are not requeued here by default; the job files ask for it. Where that is refused, submit again by hand"; else ok requeue allowed; fi
 }
 
@@ -86,7 +95,8 @@ check_run() { # CONFIG RUN [OVERRIDE...]
     local run_dir cache archive
     if ! run_dir=$(fact run "$@" 2>&1); then fail settings "$run_dir"; return; fi
     ok settings "$1, run folder $run_dir"
-    if said=$( (mkdir -p "$run_dir/logs" && touch "$run_dir/logs/.w" && rm "$run_dir/logs/.w") 2>&1 ); then ok results "may be written"; else fail results "$said"; fi
+    until [[ -d $run_dir ]]; do run_dir=$(dirname "$run_dir"); done
+    if [[ -w $run_dir ]]; then ok results "may be written"; else fail results "cannot write to $run_dir: mend output.results, or its rights"; fi
     cache=$(fact cache "$@")
     archive=$("${within[@]}" python -c 'import sys; from nlbs_cvae.core import load_settings as l; d = l(sys.argv[1], sys.argv[3:]).data; print(d.archive, end="" if not d.phantom else " (a phantom)")' "$@")
     if [[ -f $cache/cache.json ]]; then ok data "prepared: $cache, $(du -sh "$cache" | cut -f1)"

@@ -27,6 +27,6 @@ if [[ -z $checkpoints ]]; then rules+=(--exclude=/checkpoints/); fi
 load_site "$site"
 for run in "$@"; do
     [[ $run != */* ]] || die "'$run': give the run's name, not a path; it lies in $SITE_FOLDER/results there"
-    mkdir -p "$to/$run"
+    mkdir -p "$to"
     sync_from "$SITE_FOLDER/results/$run/" "$to/$run/"
 done

@@ -19,6 +19,7 @@ def main(
 ):
     "Print one line."
     if what == 'gpu': return gpu()
+    if '=' in run: raise InputError(f"'{run}' is no name of a run; that comes after {config}, before any block.key=value")
     settings = load_settings(config, overrides)
     if what == 'run': return print(Path(settings.output.results)/run)
     from nlbs_cvae.dataset import cache_folder

@@ -57,6 +57,7 @@ seconds() { # N: as hours and minutes
 
 show_run() {
     local s=$run_dir/status.json state
+    if [[ ${run_dir##*/} == prepare ]]; then return; fi # it has jobs and a log, no status
     if [[ ! -f $s ]]; then echo "run  not begun: no status.json in $run_dir"; return; fi
     state=$(field "$s" state)
     echo "run  $state, phase $(field "$s" phase), epoch $(field "$s" epoch) of $(field "$s" epochs), step $(field "$s" step) of $(field "$s" steps), loss $(field "$s" loss)"

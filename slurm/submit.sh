@@ -91,7 +91,7 @@ find_python
 check_request "$@"
 export NLBS_ROOT=$root NLBS_SITE=$site
 logs=$run_dir/logs
-mkdir -p "$logs" # SLURM takes a job whose log has no folder, and fails it later without a word
+[[ -n $dry_run ]] || mkdir -p "$logs" # SLURM takes a job whose log has no folder, and fails it later without a word
 arguments=("$config" "$run" ${more[@]+"${more[@]}"})
 submit "$job" "$after" "${arguments[@]}"
 ids=("$id")

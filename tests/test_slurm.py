@@ -140,6 +140,7 @@ def test_a_run_in_use_is_refused_in_the_queue_too(cluster, first):
     (('train', 'none.yaml', 'x'), '', "no settings file 'none.yaml'"),
     (('trian', 'quick_config', 'x'), '', "no job file slurm/trian.slurm: the jobs are evaluate generate prepare train"),
     (('train', 'quick_config'), '', 'give the name of the run'),
+    (('train', 'quick_config', 'data.workers=0'), '', "'data.workers=0' is no name of a run"),
     (('evaluate', 'quick_config', 'x'), '', 'x: train it first'),
 ])
 def test_a_submission_that_fails_says_why(cluster, tmp_path, args, profile, said):
