@@ -241,6 +241,7 @@ class History(Callback):
     def after_batch(self):
         where, n = 'train' if self.training else 'valid', self.n_images
         if self.training: self.hypers = dict(lr=self.opt.hypers[0]['lr'], kl_weight=float(getattr(self.model, 'kl_weight', 0)))
+        if self.training and not torch.isfinite(self.loss): return # a step that was left out isn't in the mean
         for k, v in (self.parts | dict(images=torch.ones(()))).items():
             key = f'{where}_{k}'
             self.sums[key] = self.sums.get(key, 0.) + v.double().cpu()*n
@@ -280,7 +281,7 @@ class EpochLog(Callback):
         row = rows[-1]
         figures = ' '.join(f'{k[6:]} {v:.4g}' for k, v in row.items() if k.startswith('valid_'))
         self.lines.info('%s epoch %d/%d  %.0f s  train loss %.4g  valid: %s%s', row['phase'], self.epoch + 1, self.n_epoch, row['seconds'],
-                      row['train_loss'], figures, f"  skipped {row['skipped']}" if row['skipped'] else '')
+                      row.get('train_loss', math.nan), figures, f"  skipped {row['skipped']}" if row['skipped'] else '')
         for k, v in row.items():
             if self.board and not isinstance(v, str): self.board.add_scalar(k.replace('_', '/', 1), v, row['epoch'])
 
@@ -419,9 +420,11 @@ class StopRequested(Callback):
             for s, handler in old.items(): signal.signal(s, handler)
     @contextmanager
     def ending_at_once(self):
-        "For the block, work that goes on by itself the next time: a signal raises KeyboardInterrupt."
+        "For the block, work that goes on by itself the next time: a signal, also one just before, raises KeyboardInterrupt."
         self.at_once = True
-        try: yield
+        try:
+            if self.signal: raise KeyboardInterrupt
+            yield
         finally: self.at_once = False
     @property
     def requested(self)->str:
@@ -430,8 +433,13 @@ class StopRequested(Callback):
             self.looked = time.monotonic()
             if self.run_folder.stop_file.exists(): self.signal = 'stop file'
         return self.signal or ''
+    def agreed(self,
+        group:Group, # the processes that train together
+    )->str:
+        "The same, when it reached any of the processes."
+        return self.reasons[group.most(self.reasons.index(self.requested))]
     def after_batch(self):
-        self.learn.stopped = self.reasons[self.group.most(self.reasons.index(self.requested))]
+        self.learn.stopped = self.agreed(self.group)
         if not self.stopped: return
         if not self.training: self.learn('after_validate') # the average gives its place back to the weights
         self.learn.checkpoint.save(self.epoch, self.iter + 1 if self.training else len(self.dls.train))

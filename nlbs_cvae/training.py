@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['make_model', 'make_autoencoder_phase', 'make_prior', 'summary', 'open_run', 'load_recorded', 'record', 'load_best',
-           'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheet', 'make_learner',
-           'Interrupted', 'fit_phase', 'logging_to', 'deterministic', 'Onlooker', 'at_work', 'open_data', 'train',
-           'fit_phases', 'training_batches', 'finish', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
+           'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheet', 'condition_sheets',
+           'make_learner', 'Interrupted', 'fit_phase', 'logging_to', 'deterministic', 'Onlooker', 'at_work',
+           'open_data', 'train', 'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history',
+           'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
-import csv, logging, os, platform, random, subprocess, sys
-from contextlib import contextmanager, nullcontext
+import csv, errno, logging, os, platform, random, subprocess, sys
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -188,8 +189,8 @@ def draw_prior(
     codes:Tensor, # (N,K)
     seed:int=0,   # of the noise
 ):                # (phase) to sheets
-    "Gallery of the second phase: originals and samples under the same conditions."
-    return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed))
+    "Gallery of the second phase: originals, samples under the same conditions, and the first woman under every value of each condition."
+    return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed), **condition_sheets(phase.generator, codes[0], seed))
 
 # %% ../nbs/04b_training.ipynb #ff8d3739
 @torch.no_grad()
@@ -209,6 +210,14 @@ def condition_sheet(
         u = generator.sample_u(varied, z, noise.normal('u', generator.model.grid_shape), steps)
         sheet[condition.name] = generator.sample(varied, z=z, u=u), list(condition.values)
     return sheet
+
+def condition_sheets(
+    generator:Generator,
+    codes:Tensor, # as `condition_sheet`
+    seed:int=0,   # of the noise
+)->dict:          # 'condition_' + name to images (V,1,H,W)
+    "The same as sheets of a gallery."
+    return {f'condition_{k}': images for k, (images, _) in condition_sheet(generator, codes, seed).items()}
 
 # %% ../nbs/04b_training.ipynb #af6c5b79
 def make_learner(
@@ -331,10 +340,14 @@ def at_work(
             if isinstance(e, KeyboardInterrupt): group.fail(word)
             raise Interrupted(word) from None
         except BaseException as e:
-            folder.status(state='failed', error=f'{type(e).__name__}: {e}')
+            if _no_room(e): e = InputError(f"{e.filename or folder.path}: {e.strerror}; make room, then give the same command: the run goes on "
+                                           "from the last checkpoint")
+            with suppress(OSError): folder.status(state='failed', error=f'{type(e).__name__}: {e}')
             if group.first: log.error('failed: %s', e)
             group.fail(e)
-            raise
+            raise e
+
+def _no_room(error): return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 def _tidy(folder):
     "Remove what an earlier start left behind: half-written files, and the request to stop it."
@@ -376,7 +389,8 @@ def train(
             logging.getLogger('nlbs_cvae').info('run %s: %d training and %d validation images, %d processes', folder.path.name,
                                                 len(cache.rows('train')), len(cache.rows('valid')), group.size)
             generator = fit_phases(s, folder, cache, stop, group)
-            if group.first: finish(s, folder, cache, generator)
+            if group.first:
+                with stop.ending_at_once(): finish(s, folder, cache, generator)
     return folder
 
 # %% ../nbs/04b_training.ipynb #61922b9c
@@ -414,7 +428,7 @@ def fit_phases(
     generator = Generator(model, make_prior(s, model).to(device, memory_format=memory) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
-        if not state: phase.set_scale(training_batches(cache, s.data.batch_size), t.seed)
+        if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
         learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed), rows=rows, board=board, group=group)
         fit_phase(learn, t.prior_epochs, state)
     if board: board.close()
@@ -428,6 +442,16 @@ def training_batches(
     "Training images as they are, in batches: for measuring scales."
     rows = cache.rows('train')[:most]
     for i in range(0, len(rows), batch_size): yield *images_at(cache, rows[i:i + batch_size]), rows[i:i + batch_size]
+
+def heeding(
+    batches,             # work outside of a fit
+    stop:StopRequested,
+    group:Group,         # the processes that go through the same batches
+):                       # the same batches
+    "Batches until somebody asks to stop; then `Interrupted`."
+    for batch in batches:
+        if reason := stop.agreed(group): raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
+        yield batch
 
 # %% ../nbs/04b_training.ipynb #a6918aae
 def finish(
@@ -445,7 +469,7 @@ def finish(
     x, codes = images_at(cache, gallery_rows(cache, s.output.gallery_images))
     x, codes = x.to(generator.device), codes.to(generator.device)
     sheets = dict(originals=x, reconstructions=generator.reconstruct(x, codes), samples=generator.sample(codes, s.training.seed))
-    sheets |= {f'condition_{k}': v for k, (v, _) in condition_sheet(generator, codes[0], s.training.seed).items()}
+    sheets |= condition_sheets(generator, codes[0], s.training.seed)
     for name, images in sheets.items():
         save_png(folder.galleries/'final_samples'/f'{name}.png', image_grid(images), {'Comment': sheet_note(name)})
     folder.status(state='finished', phase='done', seconds_left_in_phase=0)
