@@ -69,6 +69,7 @@ show_run() {
 
 show_log() {
     local newest
+    [[ -d $run_dir/logs ]] || return 0
     newest=$(find "$run_dir/logs" -maxdepth 1 \( -name '*.out' -o -name training.log \) -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-)
     [[ -n $newest ]] || return 0
     echo "log  ${newest#"$run_dir"/}"

@@ -62,6 +62,15 @@ def test_cut_requeued_resumed_the_same(cluster, first):
     assert (cluster.place/'results'/'cut'/'train.001.ipynb').exists(), 'the first attempt is kept'
     assert f'job {cut}  COMPLETED, exit 0:0' in monitor() and 'run  finished' in monitor()
 
+def test_the_check_knows_the_cluster(cluster, first):
+    "From the login node, and with the eyes of a GPU node."
+    cluster.ended(first[0])
+    for more, said in ((), 'job        SLURM takes it: to start at'), (('--node',), 'data       prepared: '):
+        shown = cluster('slurm/check.sh', *more, 'quick_config', 'first').stdout
+        for found in ('partition  gpu, time limit infinite', 'gres       gpu:4', 'requeue    allowed', 'results    may be written', said):
+            assert f'ok    {found}' in shown, shown
+        assert 'FAIL' not in shown
+
 def test_a_cancelled_job_stays_cancelled(cluster, first):
     "It is saved, and comes back only when it is submitted again."
     cluster.ended(first[0])

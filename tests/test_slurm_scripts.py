@@ -312,6 +312,14 @@ def test_a_link_that_never_holds_is_an_error(ssh, tmp_path):
     res = ssh('transfer.sh', '--tries', 2, 'archive', tmp_path/'archive', shell='false', check=False)
     assert res.returncode == 2 and 'cannot make' in res.stderr and 'does ssh let you in' in res.stderr
 
+def test_the_monitor_looks_from_afar(ssh):
+    run_there = ssh.far/'nlbs-cvae'/'results'/'first'
+    run_there.mkdir(parents=True)
+    (ssh.far/'nlbs-cvae'/'slurm').symlink_to(SLURM)
+    (run_there/'status.json').write_text('{\n "state": "failed",\n "phase": "prior",\n "error": "a loss of nan"\n}\n')
+    shown = ssh('monitor.sh', '--remote', 'first').stdout
+    assert 'run  failed, phase prior' in shown and 'why  a loss of nan' in shown
+
 def test_a_run_comes_back(ssh, tmp_path):
     there = ssh.far/'nlbs-cvae'/'results'/'first'
     for name in ('status.json', 'lock.json', 'checkpoints/last.pth', 'model/model.safetensors', 'logs/train-1.out'):
