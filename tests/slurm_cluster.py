@@ -112,6 +112,18 @@ def run(*cmd, check=True, cwd=ROOT, **env):
     assert res.returncode == 0 or not check, f'{cmd}: {res.stdout}{res.stderr}'
     return res
 
+def programs(folder, **scripts):
+    "Stand-ins for programs that this machine lacks, or that should say something else: a PATH with them in front."
+    folder.mkdir(exist_ok=True)
+    for name, body in scripts.items():
+        (folder/name.replace('_', '-')).write_text(f'#!/bin/bash\n{body}\n')
+        (folder/name.replace('_', '-')).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+APPTAINER = f'''echo "$@" >>"$CALLS"
+if [[ $1 == build ]]; then while [[ $# -gt 2 ]]; do shift; done; cp "$2" "$1"; exit; fi # the recipe instead of the image
+shift 7; PATH={sys.prefix}/bin:$PATH exec "$@"'''
+
 @pytest.fixture
 def ssh(tmp_path):
     "An ssh server on loopback, a profile that leads to it, a home folder at its end."

@@ -1,10 +1,10 @@
 "The scripts around the queue: profiles, set-up, wheelhouse, check, transfer and download over a real ssh server."
-import os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
 from project import ROOT
-from slurm_cluster import make_place, run, ssh  # noqa: F401, the last is a fixture
+from slurm_cluster import APPTAINER, make_place, programs, run, ssh  # noqa: F401, the last is a fixture
 
 SLURM = ROOT/'slurm'
 SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
@@ -12,14 +12,6 @@ SCRIPTS = [p for p in sorted(SLURM.glob('*.sh')) if p.name != 'lib.sh']
 def lib(code, **kwargs): return run('bash', '-c', f'set -euo pipefail; source {SLURM}/lib.sh; {code}', check=False, **kwargs)
 
 def lib_at(place, code, **kwargs): return run('bash', '-c', f'set -euo pipefail; source {place}/slurm/lib.sh; {code}', check=False, **kwargs)
-
-def programs(folder, **scripts):
-    "Stand-ins for programs that this machine lacks, or that should say something else: a PATH with them in front."
-    folder.mkdir(exist_ok=True)
-    for name, body in scripts.items():
-        (folder/name.replace('_', '-')).write_text(f'#!/bin/bash\n{body}\n')
-        (folder/name.replace('_', '-')).chmod(0o755)
-    return f"{folder}:{os.environ['PATH']}"
 
 # ---- what stands in the files
 
@@ -143,10 +135,6 @@ def test_what_would_be_lost_or_is_damaged_is_refused(place):
     (wheels/'SHA256SUMS').write_text('0'*64 + '  x-1-cp27-cp27-any.whl\n')
     assert 'not what slurm/wheelhouse.sh collected' in refused('--offline', wheels)
 
-APPTAINER = f'''echo "$@" >>"$CALLS"
-if [[ $1 == build ]]; then while [[ $# -gt 2 ]]; do shift; done; cp "$2" "$1"; exit; fi # the recipe instead of the image
-shift 7; PATH={sys.prefix}/bin:$PATH exec "$@"'''
-
 def test_the_container_is_built_and_used(place):
     "With a stand-in that builds nothing and runs its commands here: which image, for which CUDA, what it sees of the node."
     (place/'site.env').write_text(f'SITE_CONTAINER={place}/my.sif\nSITE_SCRATCH={place}\nSITE_TORCH=cu118\n')
@@ -166,6 +154,18 @@ def test_a_missing_module_is_named(tmp_path):
     assert "no module 'bad/2'" in res.stderr and 'good' not in res.stderr, res.stderr
     (tmp_path/'site.env').write_text('SITE_MODULES="good/1"\n')
     assert lib(f'load_site {tmp_path}/site.env; load_modules; echo fine', MODULESHOME=str(tmp_path)).stdout == 'fine\n'
+
+def test_what_the_container_takes_along_makes_a_package(tmp_path):
+    "The files of its recipe, and its own last installation; nothing of data, runs or environment."
+    recipe = (SLURM/'container.def').read_text()
+    for line in re.search('%files\n(.*?)\n\n', recipe, re.DOTALL)[1].splitlines():
+        source, goal = line.split()
+        (tmp_path/(goal + 'x')[1:]).parent.mkdir(parents=True, exist_ok=True)
+        for p in ROOT.glob(source): (shutil.copytree if p.is_dir() else shutil.copy)(p, tmp_path/goal[1:])
+    done, = re.findall(r'pip install --no-cache-dir (--no-deps --no-build-isolation) (/opt/nlbs-cvae)', recipe)
+    run(sys.executable, '-m', 'pip', 'wheel', '-q', *done[0].split(), '-w', tmp_path, tmp_path/done[1][1:])
+    made = zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist()
+    assert {'nlbs_cvae/core.py', 'nlbs_cvae/configs/hpc_training_config.yaml', 'nlbs_cvae/runners/05_train.ipynb'} < {*made}
 
 @pytest.fixture(scope='module')
 def wheelhouse(tmp_path_factory):

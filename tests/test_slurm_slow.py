@@ -3,7 +3,7 @@ import os, re, shutil, signal
 from pathlib import Path
 
 import pytest
-from slurm_cluster import LONG, processes_of, start, stop
+from slurm_cluster import APPTAINER, LONG, processes_of, programs, start, stop
 
 pytestmark = [pytest.mark.needs('slurm'), pytest.mark.slow]
 
@@ -98,6 +98,15 @@ def test_a_node_dies(two, whole):
     assert two.ended(job) == ['COMPLETED']
     log = two.log(job, name='nlbs-cvae')
     assert len({*re.findall(r'start \d, on (n\d)', log)}) == 2 and two.weights('orphan') == whole, log
+
+def test_a_job_in_a_container(two, tmp_path):
+    "With a stand-in for apptainer that runs its commands here, and no .venv."
+    (tmp_path/'site.env').write_text(f'SITE_CONTAINER={tmp_path}/my.sif\n')
+    (tmp_path/'my.sif').touch()
+    job = two.sbatch('slurm/train.slurm', 'quick_config', 'contained', NLBS_VENV='/none', NLBS_SITE=str(tmp_path/'site.env'), CALLS=str(tmp_path/'calls'),
+                     PATH=programs(tmp_path/'bin', apptainer=APPTAINER))
+    assert two.ended(job) == ['COMPLETED'] and two.weights('contained') == two.weights('first')
+    assert (tmp_path/'calls').read_text().count(f'--env PYTHONPATH={two.place} {tmp_path}/my.sif python ') == 3
 
 def test_accounts(tmp_path):
     "Where accounts are kept: one that doesn't exist is named, and the monitor asks sacct."
