@@ -97,6 +97,14 @@ def _named(
     widget.add_class(f'nlbs-{name}')
     return widget
 
+def _path(
+    value, # at the start
+    name,  # 'model'
+    **kwargs,
+):
+    "A field for a path; the page sends it when it is written, or a click could come before its last letters."
+    return _named(W.Text(str(value), description=name, continuous_update=False, layout=W.Layout(width='420px'), **kwargs), name)
+
 # %% ../nbs/08_explorer.ipynb #bfbc5841
 class Explorer:
     "The studio in a notebook's cell: `Explorer('results/mine')`."
@@ -109,7 +117,7 @@ class Explorer:
     ):
         self.worker, self.cache, self.out, self.width = Worker(background), cache, out, width
         self.studio, self.x, self._quiet = None, None, False
-        self.model = _named(W.Text(str(model), description='model', placeholder='results/<run>', layout=W.Layout(width='420px')), 'model')
+        self.model = _path(model, 'model', placeholder='results/<run>')
         self.status, self.bar = _named(W.HTML(), 'status'), W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.body = W.VBox()
         top = W.HBox([self.model, self._button('Open', 'open', self.open), self.bar])
@@ -190,14 +198,15 @@ def _open_named(self:Explorer):
 
 def _asking(self:Explorer):
     "Controls of conditions, women and the walk."
-    s, wide = self.studio, W.Layout(width='270px')
+    s, wide, look = self.studio, W.Layout(width='290px'), dict(description_width='100px')
     def condition(c):
         seen = [(c.label(v), v) for v in range(c.unknown) if not c.counts or c.counts[v]]
-        return _named(W.Dropdown(options=[('any', c.unknown), *seen], value=c.unknown, description=c.name, layout=wide), f'condition-{c.name}')
+        options = [('any', c.unknown), *seen]
+        return _named(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look), f'condition-{c.name}')
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
-    self.seed = _named(W.BoundedIntText(0, min=0, max=2**31 - 1, description='woman', layout=W.Layout(width='170px')), 'seed')
-    self.other = _named(W.BoundedIntText(1, min=0, max=2**31 - 1, description='other', layout=W.Layout(width='170px')), 'other')
-    self.t = _named(W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide), 'walk')
+    self.seed = _named(W.BoundedIntText(0, min=0, max=2**31 - 1, description='woman', layout=W.Layout(width='190px'), style=look), 'seed')
+    self.other = _named(W.BoundedIntText(1, min=0, max=2**31 - 1, description='other', layout=W.Layout(width='190px'), style=look), 'other')
+    self.t = _named(W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide, style=look), 'walk')
     for name, w in self.conditions.items(): self._on(w, lambda v, name=name: s.choose(**{name: self.conditions[name].label}))
     self._on(self.seed, s.draw)
     self._on(self.other, lambda v: s.walk_to(s.recipe.t, v))
@@ -225,9 +234,9 @@ def _draw_next(self:Explorer):
 def _changed(self:Explorer):
     "Show the studio's recipe: quickly, then finely."
     s, r = self.studio, self.studio.recipe
-    self.show(s.images([r])[0], r, 'final' if s.few else 'sketch')
+    self.show(s.images([r])[0], r, 'sketch')
     self._follow()
-    if not s.few: self.worker.refine(lambda watch: s.images([r], STEPS, watch)[0], lambda x: self.show(x, r, 'final'), self._failed)
+    self.worker.refine(lambda watch: s.images([r], STEPS, watch)[0], lambda x: self.show(x, r, 'final'), self._failed)
 
 def _follow(self:Explorer):
     "Controls where the recipe has them."
@@ -278,8 +287,9 @@ def _hands(self:Explorer):
 
 def _put_directions(self:Explorer, found):
     "A slider, a lock and the size of its effect for each direction."
-    self.sliders = [_named(W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f',
-                                         layout=W.Layout(width='270px')), f'direction-{k}') for k in range(len(found))]
+    look = dict(layout=W.Layout(width='270px'), style=dict(description_width='20px'))
+    self.sliders = [_named(W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f', **look), f'direction-{k}')
+                    for k in range(len(found))]
     def line(k, slider):
         lock = _named(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
         self._on(slider, partial(self._moved, k))
@@ -305,7 +315,7 @@ def _tabs(self:Explorer):
     pages = [page('every', 'Draw under every condition', self.show_every), page('strip', 'Draw the walk', self.show_walk),
              page('compare', 'Find the nearest training images', self.show_nearest)]
     self.sheets = dict(zip(('every', 'strip', 'compare'), (p[1] for p in pages)))
-    self.kept, self.folder = _named(W.VBox(), 'basket'), _named(W.Text(str(self.out), description='folder', layout=W.Layout(width='420px')), 'folder')
+    self.kept, self.folder = _named(W.VBox(), 'basket'), _path(self.out, 'folder')
     self.formats = _named(W.SelectMultiple(options=['png', 'npy', 'dicom'], value=['png'], rows=3, description='formats'), 'formats')
     buttons = [self._button('Export', 'export', self.export, button_style='primary'), self._button('Empty', 'empty', self.empty)]
     pages.append([self.kept, self.folder, self.formats, W.HBox(buttons)])
@@ -386,12 +396,13 @@ def page_file()->Path:
     raise InputError(f"{here}: explore.ipynb is missing; install nlbs_cvae again")
 
 def page_environment(
-    model,       # folder of a model
+    model,       # folder of a model, or the name of one that came with the library
     cache='',    # prepared training images
     out='explored',
 )->dict:         # variables that explore.ipynb reads
     "What the page opens, whatever its kernel's folder."
-    return dict(NLBS_MODEL=str(Path(model).absolute()), NLBS_CACHE=str(cache) and str(Path(cache).absolute()), NLBS_OUT=str(Path(out).absolute()))
+    here = lambda p: str(Path(p).absolute())
+    return dict(NLBS_MODEL=here(model) if Path(model).exists() else str(model), NLBS_CACHE=str(cache) and here(cache), NLBS_OUT=here(out))
 
 # %% ../nbs/08_explorer.ipynb #a3404b46
 def serve_page(
@@ -411,7 +422,7 @@ def serve_page(
 
 @command
 def nlbs_explore(
-    model:Param("folder of a model, or a run folder (default: the newest in results/, else the shipped one)", str, opt=False, nargs='?')='',
+    model:Param("a run folder, folder of a model, or 'cbis_64' (default: the newest in results/, else the shipped one)", str, opt=False, nargs='?')='',
     cache:str='',           # folder of the prepared training images (default: as the run's settings say)
     out:str='explored',     # folder to export to
     port:int=8866,          # of the page; the next free one where it is taken

@@ -127,11 +127,9 @@ class Studio:
         self._z = lru_cache(256)(self._draw_z)
 
     @property
-    def few(self): return not self.generator.prior # nothing to refine: no sampler, one decoding
-    @property
     def notes(self):
         "What the user should know about this model."
-        lines = ['This model has no prior (only the first phase of its training was done): outlines, no tissue.'] if self.few else []
+        lines = [] if self.generator.prior else ['This model has no prior (only the first phase of its training was done): outlines, no tissue.']
         return lines + ([f'No comparison with training images: {self.no_cache}'] if self.no_cache else [])
 
 def ignore(done, total): "A `watch` that doesn't care."

@@ -95,7 +95,7 @@ def test_a_stranger_sees_nothing(served, tmp_path):
         page.driver.get(url.partition('?')[0])
         assert not page.all('.nlbs-image') and 'login' in page.driver.current_url
 
-def test_bad_models_are_lines_in_the_page(served, tiny_run, tmp_path):
+def test_other_models_and_bad_ones(served, tiny_run, tmp_path):
     from nlbs_cvae.prior import Generator
     g = Generator.from_pretrained(tiny_run/'model')
     Generator(g.model, None, g.conditions, g.meta).save(tmp_path/'unfinished')
@@ -108,6 +108,12 @@ def test_bad_models_are_lines_in_the_page(served, tiny_run, tmp_path):
         page.fill('.nlbs-model', tmp_path/'unfinished')
         page.click('.nlbs-open')
         page.status('This model has no prior')
+        page.fill('.nlbs-model', 'cbis_64') # of another size, with other conditions
+        page.click('.nlbs-open')
+        page.status('came without its run folder')
+        page.choose('condition-density', '4')
+        page.final('density=4')
+        assert page.pixels().shape == (64, 64) and not page.all('.nlbs-condition-age')
 
 def begun(page):
     "Run the first cell unless it runs; a keystroke that comes before JupyterLab has its kernel is lost."
