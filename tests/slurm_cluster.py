@@ -31,7 +31,7 @@ class Cluster:
         "The states of a job and its tasks, a set."
         return {*self('squeue', '-h', '-t', 'all', '-r', '-j', job, '-o', '%T', check=False).stdout.split()}
 
-    def until(self, what, seconds=420, every=.5):
+    def until(self, what, seconds=900, every=.5):
         "Wait until `what()` is true; it is given back."
         end = time.monotonic() + seconds
         while not (found := what()):

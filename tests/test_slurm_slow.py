@@ -51,7 +51,7 @@ def test_two_nodes_cut_and_gone_on_with(two):
     assert not any(Path(o).exists() for o in read), 'the copies go with the job'
     assert two.weights('together') == two.weights('parted')
 
-def test_the_real_time_limit(two, whole):
+def test_the_real_time_limit(two):
     "SLURM itself signals, five minutes ahead of a limit that comes while a 24-hour job runs."
     job = two.sbatch('slurm/train.slurm', 'quick_config', 'limited', *LONGER)
     two.in_epoch(job, 'limited', 2)
