@@ -34,10 +34,10 @@ def test_training_then_evaluation(cluster, first):
     assert {p.name for p in cluster.place.iterdir() if not p.is_symlink()} == {'data', 'results'}, 'nothing lies outside the run'
 
 def test_cut_requeued_resumed_the_same(cluster, first):
-    "USR1, as SLURM sends it ahead of the time limit; the same weights as the run that nobody cut. The monitor at each stage."
+    "USR1, as SLURM sends it ahead of the time limit; the same weights as the run that nobody cut, in another site's job. The monitor at each stage."
     def monitor(): return cluster('slurm/monitor.sh', 'cut').stdout
     cluster.ended(first[0]) # the archive is there, and prepared
-    whole = cluster.sbatch('slurm/train.slurm', 'quick_config', 'whole', *LONG)
+    whole = cluster.sbatch('slurm/train_asuka.slurm', 'quick_config', 'whole', *LONG)
     (cluster.place/'results'/'cut'/'logs').mkdir(parents=True)
     cut = cluster.sbatch('--hold', '--output=results/cut/logs/train-%j.out', 'slurm/train.slurm', 'quick_config', 'cut', *LONG, NLBS_STAGE='always')
     (cluster.place/'results'/'cut'/'logs'/f'train-{cut}.out').touch()
