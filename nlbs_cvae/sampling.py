@@ -31,11 +31,12 @@ def read_codes(
     wanted='any',          # 'view=MLO,laterality=R', list of such texts or dicts, DataFrame, CSV file, Cache or codes
 )->np.ndarray:             # codes (M,K)
     "The conditions asked for; an `InputError` names what the model doesn't know or never saw."
-    if isinstance(wanted, (str, Path)) and str(wanted).endswith('.csv'): wanted = _read_csv(wanted)
+    source = str(wanted) if isinstance(wanted, (str, Path)) else 'the table'
+    if source.endswith('.csv'): wanted = _read_csv(wanted)
     elif isinstance(wanted, (str, Path)) and Path(wanted).is_dir(): wanted = Cache(wanted)
     if isinstance(wanted, Cache): wanted = wanted.table[wanted.table.split == 'train']
     if isinstance(wanted, np.ndarray): codes = np.asarray(wanted, np.int64)
-    elif isinstance(wanted, pd.DataFrame): codes = _table_codes(conditions, wanted)
+    elif isinstance(wanted, pd.DataFrame): codes = _table_codes(conditions, wanted, source)
     else: codes = np.stack([_row_codes(conditions, w) for w in ([wanted] if isinstance(wanted, (str, dict))
                                                                 else wanted)])
     conditions.check_seen(codes)
@@ -47,13 +48,14 @@ def _row_codes(conditions, wanted):
     if isinstance(wanted, dict): wanted = ','.join(f'{k}={v}' for k, v in wanted.items())
     return conditions.unknown() if wanted in ('', 'any') else conditions.parse(wanted)
 
-def _table_codes(conditions, df):
+def _table_codes(conditions, df, source):
     "Codes of a table; a condition it has no column for is 'any'."
     if not any(n in df for n in conditions.names):
-        raise InputError(f"the table has no column for any condition: it has {', '.join(map(str, df))}; the "
-                         f"conditions are {', '.join(conditions.names)}")
-    if not len(df): raise InputError("the table of conditions has no row")
-    return conditions.encode_table(df)
+        raise InputError(f"{source}: no column for any condition: it has {', '.join(map(str, df))}; the conditions are "
+                         f"{', '.join(conditions.names)}")
+    if not len(df): raise InputError(f"{source}: no row")
+    try: return conditions.encode_table(df)
+    except InputError as e: raise InputError(f"{source}: {e}") from None
 
 def _read_csv(path):
     "A table of conditions, everything as text."
@@ -79,10 +81,10 @@ def image_codes(
     seed:int=0,            # of the order in which `like` is gone through
 )->np.ndarray:             # codes (n,K)
     "The conditions of image 0 … n-1."
-    if like is not None and not (isinstance(wanted, str) and wanted in ('',
-                                                                        'any')): raise InputError(f"conditions and "
-                                                            f"like were both given: ask for {wanted!r}, or for the "
-                                                            f"mix of a table")
+    if like is not None and not (isinstance(wanted, str) and wanted in ('', 'any')):
+        raise InputError(f"conditions and like were both given: ask for {wanted!r}, or for the mix of a table")
+    if isinstance(like, (str, Path)) and not Path(like).exists():
+        raise InputError(f"like={like}: no such table, nor folder of prepared images")
     codes = read_codes(conditions, wanted if like is None else like)
     n = len(codes) if n is None else n
     if n < 1: raise InputError(f"n={n}: ask for at least one image")
@@ -192,12 +194,13 @@ def generate(
     replace:bool=False,      # take the place of an earlier generation with other settings
 )->pd.DataFrame:             # the manifest, a row an image
     "Generate images into a folder, or finish an unfinished one."
+    if batch_size < 1: raise InputError(f"batch_size={batch_size}: at least one is needed")
     codes = image_codes(generator.conditions, n, conditions, like, seed)
-    if 'dicom' in ([formats] if isinstance(formats, str) else formats): codes = name_views(generator.conditions, codes,
-        seed)
+    if 'dicom' in ([formats] if isinstance(formats, str) else formats):
+        codes = name_views(generator.conditions, codes, seed)
     plan = make_plan(generator, codes, seed, steps, guidance, temperature, formats)
     done = open_folder(out, plan, replace)
-    if done < len(codes) or not _complete(out, range(len(codes)), plan): 
+    if done < len(codes) or not _complete(out, range(len(codes)), plan):
         _generate(generator, Path(out), codes, plan, done, batch_size)
     if not (Path(out)/'manifest.csv').exists(): _finish(Path(out), generator.conditions, codes, plan)
     return read_manifest(out)
@@ -210,14 +213,15 @@ def make_plan(
 )->dict:                 # as in generation.json
     "Everything that the images depend on."
     formats = [formats] if isinstance(formats, str) else list(formats)
-    if not formats or set(formats) - set(FORMATS): raise InputError(f"formats={formats}: choose from "
-                                                            f"{', '.join(FORMATS)}")
+    if not formats or set(formats) - set(FORMATS):
+        raise InputError(f"formats={','.join(formats)}: choose from {', '.join(FORMATS)}")
     if steps < 1: raise InputError(f"steps={steps}: at least one is needed")
-    if not temperature >= 0: raise InputError(f"temperature={temperature}: it can't be negative")
+    if not 0 <= temperature < math.inf: raise InputError(f"temperature={temperature}: it must be a number from 0 up")
+    if not math.isfinite(guidance): raise InputError(f"guidance={guidance}: it must be a number")
     return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature),
-                formats=formats,
-                model=model_hash(generator), conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()),
-                resolution=list(generator.resolution), version=__version__, synthetic='yes')
+                formats=formats, model=model_hash(generator),
+                conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()), resolution=list(generator.resolution),
+                version=__version__, synthetic='yes')
 
 def name_views(
     conditions:Conditions, # what the model knows
@@ -239,8 +243,10 @@ def name_views(
 def model_hash(
     generator:Generator, # the model
 )->str:                  # SHA-256
-    "What `model.safetensors` hashes to, whether the model was saved yet or not."
-    return sha256(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}))
+    "What its `model.safetensors` hashes to; of a model that was never saved, what that would."
+    saved = getattr(generator, 'sha256', '') # in 16 bits, perhaps: the weights in memory wouldn't give the same
+    return saved or sha256(safetensors.torch.save({k: v.detach().cpu().contiguous()
+                                                   for k, v in generator.state_dict().items()}))
 
 # %% ../nbs/06_sampling.ipynb #6c9234b4
 def _generate(generator, out, codes, plan, done, batch_size):
@@ -265,13 +271,11 @@ def _write_batch(generator, out, rows, codes, plan, npy):
     "Draw images `rows` and write them in every format."
     with torch.no_grad():
         x = generator.sample(torch.as_tensor(codes[rows.start:rows.stop]), seed=plan['seed'], offset=rows.start,
-                             steps=plan['steps'],
-                             guidance=plan['guidance'], temperature=plan['temperature'])
+                             steps=plan['steps'], guidance=plan['guidance'], temperature=plan['temperature'])
     x = x.float().cpu().numpy()[:, 0] # (B,H,W)
-    if not np.isfinite(x).all(): raise InputError(f"images {rows.start} to {rows.stop - 1} came out as not-a-number: "
-                                                  f"the model is damaged or "
-                                                  f"guidance={plan['guidance']}, temperature={plan['temperature']} "
-                                                  f"are too extreme")
+    if not np.isfinite(x).all():
+        raise InputError(f"images {rows.start} to {rows.stop - 1} came out as not-a-number: the model is damaged, or "
+                         f"guidance={plan['guidance']}, temperature={plan['temperature']} are too extreme")
     if npy is not None:
         npy[rows.start:rows.stop] = to_uint(x, 16)
         npy.flush()
@@ -316,15 +320,19 @@ def read_images(
 )->np.ndarray:         # float32 (N,H,W) in [-1,1]
     "The images of a manifest; an `InputError` names one that is missing, unreadable or of another size."
     df = read_manifest(folder) if manifest is None else manifest
-    if (df.file == 'images.npy').all(): return np.load(Path(folder)/'images.npy',
-                                                       mmap_mode='r')[df.row.to_numpy()]/np.float32(32767.5) - 1
-    ims = [_read_image(Path(folder)/f) for f in df.file]
+    if (df.file == 'images.npy').all(): return _read_npy(Path(folder)/'images.npy', df)
+    ims, size = [_read_image(Path(folder)/f) for f in df.file], lambda im: 'x'.join(map(str, im.shape))
     for f, im in zip(df.file, ims):
-        if im.shape != ims[0].shape: raise InputError(f"{Path(folder)/f}: {'x'.join(map(str, im.shape))} pixels, but "
-                                                      f"{df.file.iloc[0]} has "
-                                                      f"{'x'.join(map(str, ims[0].shape))}; all images must have one "
-                                                      f"size")
+        if im.shape != ims[0].shape:
+            raise InputError(f"{Path(folder)/f}: {size(im)} pixels, but {df.file.iloc[0]} has {size(ims[0])}; all images "
+                             f"must have one size")
     return np.stack(ims)
+
+def _read_npy(path, df):
+    "The images of a manifest from the one array that holds them."
+    try: return np.load(path, mmap_mode='r')[df.row.to_numpy()]/np.float32(32767.5) - 1
+    except (OSError, ValueError, AttributeError, IndexError) as e:
+        raise InputError(f"{path}: can't be read as the images of the manifest ({e})") from None
 
 def _read_image(path):
     "One PNG or DICOM as float32 (H,W) in [-1,1]."
@@ -332,7 +340,9 @@ def _read_image(path):
         if path.suffix == '.dcm':
             import pydicom
             return pydicom.dcmread(path).pixel_array/np.float32(2047.5) - 1
-        with Image.open(path) as im: return np.asarray(im)/np.float32(127.5 if im.mode == 'L' else 32767.5) - 1
+        with Image.open(path) as im:
+            if im.mode not in ('L', 'I', 'I;16'): raise ValueError(f'{im.mode}, not grey of 8 or 16 bits')
+            return np.asarray(im)/np.float32(127.5 if im.mode == 'L' else 32767.5) - 1
     except FileNotFoundError: raise InputError(f"{path}: named in the manifest, but missing") from None
     except (OSError, AttributeError, ValueError) as e:
         raise InputError(f"{path}: can't be read as an image ({e})") from None
@@ -433,11 +443,12 @@ def load_generator(
     path, shipped = Path(path), Path(str(files('nlbs_cvae')))/'models'/str(path)
     if (path/'model'/'config.json').exists(): path = path/'model'
     if not path.exists() and (shipped/'config.json').exists(): path = shipped
-    if not (path/'config.json').exists(): raise InputError(f"{path}: no model here (no config.json); name "
-                                                           f"results/<run> or its model folder")
+    if not (path/'config.json').exists():
+        raise InputError(f"{path}: no model here (no config.json); name results/<run> or its model folder")
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    if device.startswith('cuda') and not torch.cuda.is_available(): raise InputError(f"device={device}: there is no "
-                                                            f"usable GPU; take cpu")
+    if device.partition(':')[0] not in ('cpu', 'cuda'): raise InputError(f"device={device}: take cpu or cuda")
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise InputError(f"device={device}: there is no usable GPU; take cpu")
     return Generator.from_pretrained(path, device=device)
 
 # %% ../nbs/06_sampling.ipynb #420cf9c9
@@ -460,6 +471,5 @@ def nlbs_generate(
     listed = like or conditions.endswith('.csv')
     generator = load_generator(model, device)
     df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
-                  temperature,
-                  batch_size, formats.split(','))
+                  temperature, batch_size, formats.split(','))
     print(f"{len(df)} synthetic images in {Path(out).absolute()}: manifest.csv, contact_sheet.png")
