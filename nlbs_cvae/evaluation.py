@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MINIMUM', 'Score', 'too_few', 'mean_score', 'half', 'score', 'n_scales', 'ms_ssim', 'ssim', 'pair_metrics',
            'reconstruction_scores', 'Extractor', 'efflite0', 'features', 'image_digest', 'ResNet50', 'load_extractor',
-           'Moments', 'moments', 'frechet', 'frechet_infinity', 'kernel', 'kid', 'distances', 'neighbour_scores',
-           'frechet_of_products', 'feature_scores']
+           'Moments', 'moments', 'nuclear', 'frechet', 'frechet_infinity', 'kernel', 'kid', 'distances',
+           'neighbour_scores', 'frechet_of_products', 'feature_scores']
 
 # %% ../nbs/06a_evaluation.ipynb #02cb230c
 import hashlib, math
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .core import InputError, atomic_file, progress, rng, sha256
@@ -160,8 +161,8 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, x:Tensor)->Tensor: # (B,1,H,W) in [-1,1] -> (B,D)
-        x = F.interpolate(x.to(self.device).float().clamp(-1, 1), (self.size, self.size),
-                          mode='bicubic').repeat(1, 3, 1, 1)
+        x = F.interpolate(x.to(self.device).float().clamp(-1, 1), (self.size, self.size), mode='bicubic',
+                          antialias=max(x.shape[-2:]) > self.size).repeat(1, 3, 1, 1)
         return self.net(self.prepare(x).to(memory_format=torch.channels_last)).float().cpu()
 
 # %% ../nbs/06a_evaluation.ipynb #338d12ba
@@ -201,7 +202,8 @@ def features(
     batch_size:int=8,     # images at a time
 )->np.ndarray:            # float64 (N,D)
     "Features of images, read from `folder` where the same images went through the same network before."
-    file = None if folder is None else Path(folder)/f'{extractor.name}-{image_digest(x, extractor.hash)[:16]}.npz'
+    key = f'{extractor.hash}-antialiased' # what else the features depend on
+    file = None if folder is None else Path(folder)/f'{extractor.name}-{image_digest(x, key)[:16]}.npz'
     if file and file.exists():
         with np.load(file, allow_pickle=False) as f: return f['features'].astype(np.float64)
     batch = lambda i: torch.as_tensor(x[i:i+batch_size]).float().reshape(-1, 1, *x[i:i+1].shape[-2:])
@@ -251,39 +253,56 @@ class _Bottleneck(nn.Module):
 
 # %% ../nbs/06a_evaluation.ipynb #700e9f06
 def load_extractor(
-    spec:str='efflite0', # 'efflite0', 'resnet50:PATH:SHA256' or 'inception:PATH:SHA256'
+    spec:str='efflite0', # 'efflite0', or KIND:PATH:SHA256 with resnet50, radimagenet or inception for KIND
     device:str='cpu',    # where it runs
 )->Extractor:
     "The network behind the features; an `InputError` where the weights aren't the ones meant."
     if spec == 'efflite0': return efflite0(device)
+    kinds = dict(resnet50=_resnet50, radimagenet=_radimagenet, inception=_inception)
     kind, _, rest = spec.partition(':')
     path, _, digest = rest.rpartition(':')
-    if kind not in ('resnet50', 'inception') or not path: 
-        raise InputError(f"extractor {spec!r}: write efflite0, resnet50:PATH:SHA256 or inception:PATH:SHA256")
+    if kind not in kinds or not path:
+        raise InputError(f"extractor {spec!r}: write efflite0, or KIND:PATH:SHA256 with {', '.join(kinds)} for KIND")
     if not Path(path).is_file(): raise InputError(f"extractor {kind}: {path}: no such file")
-    if (found := sha256(path)) != digest.lower(): raise InputError(f"extractor {kind}: {path} has SHA-256 {found}, "
-                                                            f"not {digest}")
-    return (_resnet50 if kind == 'resnet50' else _inception)(path, found, device)
+    if (found := sha256(path)) != digest.lower():
+        raise InputError(f"extractor {kind}: {path} has SHA-256 {found}, not {digest}")
+    return kinds[kind](path, found, device)
 
 def _resnet50(path, digest, device):
-    "ResNet-50 from a plain state dict; inputs as ImageNet's, mean and deviation taken out."
-    weights = torch.load(path, map_location='cpu', weights_only=True)
-    places = {'0': 'conv1', '1': 'bn1', '4': 'layer1', '5': 'layer2', '6': 'layer3',
-              '7': 'layer4'} # RadImageNet's numbering
-    rename = lambda k: '.'.join([places.get(k.split('.')[1], '?'),
-                                 *k.split('.')[2:]]) if k.startswith('backbone.') else k
-    weights, net = {rename(k.removeprefix('module.')): v for k, v in weights.items()}, ResNet50().eval()
-    missing = net.load_state_dict({k: v for k, v in weights.items() if k in net.state_dict()},
-                                  strict=False).missing_keys
-    if missing: raise InputError(f"{path}: no ResNet-50: it lacks {missing[0]} and {len(missing) - 1} more weights")
+    "ResNet-50; inputs as ImageNet's, mean and deviation taken out."
+    net = _fill(ResNet50(), path, {k.removeprefix('module.'): v for k, v in _weights(path).items()})
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((.485, .456, .406), (.229, .224, .225)))
     return Extractor('ResNet50', digest, net.to(device), 224, lambda x: ((x + 1)/2 - mean)/std, device)
 
+def _radimagenet(path, digest, device):
+    "ResNet-50 as a numbered list of layers called backbone; inputs from -1 to 1."
+    names = {f'backbone.{i}.': f'{n}.' for i, n in ((0, 'conv1'), (1, 'bn1'), *((j + 3, f'layer{j}') for j in range(1, 5)))}
+    weights = {names[p] + k.removeprefix(p): v for k, v in _weights(path).items() for p in names if k.startswith(p)}
+    return Extractor('RadImageNet', digest, _fill(ResNet50(), path, weights).to(device), 224, lambda x: x, device)
+
+def _weights(path):
+    "A state dict, as safetensors or as torch saves it, without running code from the file."
+    try: weights = load_file(path) if str(path).endswith('.safetensors') else torch.load(path, 'cpu', weights_only=True)
+    except Exception as e: raise InputError(f"{path}: can't be read as weights ({str(e).splitlines()[0]})") from None
+    if not isinstance(weights, dict): raise InputError(f"{path}: a {type(weights).__name__}, not a state dict")
+    return weights.get('state_dict', weights)
+
+def _fill(net, path, weights):
+    "The network with these weights; what it doesn't know, such as the classifier, is left out."
+    weights = {k: v for k, v in weights.items() if k in net.state_dict()}
+    try: missing = net.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as e: raise InputError(f"{path}: other shapes ({str(e).splitlines()[1].strip()})") from None
+    if missing: raise InputError(f"{path}: no {type(net).__name__}: it lacks {missing[0]} and {len(missing) - 1} more weights")
+    return net.eval()
+
 def _inception(path, digest, device):
     "Inception as TorchScript, fed bytes as its authors do."
-    net = torch.jit.load(path, map_location=device).eval()
+    try:
+        net = torch.jit.load(path, map_location=device).eval()
+        net(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device), return_features=True)
+    except Exception as e: raise InputError(f"{path}: no TorchScript that gives features ({str(e).splitlines()[0]})") from None
     return Extractor('Inception', digest, lambda x: net(x, return_features=True), 299,
-                     lambda x: ((x + 1)*127.5).round().to(torch.uint8), device)
+                     lambda x: ((x + 1)*127.5).round().clamp(0, 255).to(torch.uint8), device)
 
 # %% ../nbs/06a_evaluation.ipynb #49547013
 @dataclass
@@ -300,13 +319,18 @@ def moments(
     root = (f - mean)/math.sqrt(len(f) - 1)
     return Moments(mean, np.linalg.qr(root, mode='r') if len(f) > f.shape[1] else root)
 
+def nuclear(
+    x:np.ndarray, # (N,M)
+)->float:
+    "The sum of the singular values."
+    return float(np.sqrt(np.linalg.eigvalsh(x@x.T if len(x) <= x.shape[1] else x.T@x).clip(0)).sum())
+
 def frechet(
     a:Moments, # of one set
     b:Moments, # of the other
 )->float:
     "Fréchet distance between two Gaussians, by the nuclear norm."
-    roots = torch.linalg.svdvals(torch.from_numpy(a.root@b.root.T)).sum().item()
-    return float(((a.mean - b.mean)**2).sum() + (a.root**2).sum() + (b.root**2).sum() - 2*roots)
+    return float(((a.mean - b.mean)**2).sum() + (a.root**2).sum() + (b.root**2).sum() - 2*nuclear(a.root@b.root.T))
 
 # %% ../nbs/06a_evaluation.ipynb #dba4f8a9
 def frechet_infinity(
@@ -328,7 +352,10 @@ def kernel(
     b:np.ndarray, # others (M,D)
 )->np.ndarray:    # (N,M)
     "The cubic kernel of KID."
-    k = a@b.T/a.shape[1] + 1
+    m = a.mean(0)
+    x = (a - m).astype(np.float32)
+    y = x if b is a else (b - m).astype(np.float32) # numpy makes one half of a product with itself
+    k = (x@y.T + ((a@m)[:, None] + (b - m)@m))/a.shape[1] + 1 # in 64 bits again
     return k*k*k # numpy's power takes a hundred times as long
 
 def kid(
@@ -369,8 +396,7 @@ def frechet_of_products(
     "Fréchet distance from scalar products."
     trace = lambda k: (np.trace(k) - k.mean()*len(k))/(len(k) - 1)
     cross = rf - rf.mean(0) - rf.mean(1, keepdims=True) + rf.mean()
-    squares = np.linalg.eigvalsh(cross@cross.T if len(cross) <= cross.shape[1] else cross.T@cross)
-    roots = np.sqrt(squares.clip(0)).sum()/math.sqrt((len(rr) - 1)*(len(ff) - 1))
+    roots = nuclear(cross)/math.sqrt((len(rr) - 1)*(len(ff) - 1))
     return float(rr.mean() + ff.mean() - 2*rf.mean() + trace(rr) + trace(ff) - 2*roots)
 
 # %% ../nbs/06a_evaluation.ipynb #a38d7e44
