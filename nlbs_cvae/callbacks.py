@@ -324,14 +324,16 @@ class Progress(Callback):
 
 # %% ../nbs/04a_callbacks.ipynb #c6927eff
 class Best(Callback):
-    "Watches the validation loss; `improved` says whether this epoch is the best so far; under a discriminator the newest is."
+    "Watches a validation figure; `improved` says whether this epoch is the best so far."
     order = 63
     def __init__(self,
         patience:int=0, # epochs without a better one before the phase ends; 0: never
-    ): self.patience, self.value, self.waited, self.improved = patience, math.inf, 0, False
+        figure:str='',  # its name; a phase without it goes by its loss. '': the loss, and under a discriminator the newest is best
+    ): self.patience, self.figure, self.value, self.waited, self.improved = patience, figure, math.inf, 0, False
     def after_epoch(self):
-        value = self.learn.history.rows[-1]['valid_loss']
-        self.improved = value < self.value or getattr(self.model, 'adversarial_weight', 0) > 0
+        row = self.learn.history.rows[-1]
+        value = row.get(f'valid_{self.figure}', row['valid_loss'])
+        self.improved = value < self.value or not self.figure and getattr(self.model, 'adversarial_weight', 0) > 0
         self.value, self.waited = (value, 0) if self.improved else (self.value, self.waited + 1)
     def state(self): return dict(value=self.value, waited=self.waited)
     def load_state(self, state): self.value, self.waited = state['value'], state['waited']
@@ -354,7 +356,10 @@ class Checkpoint(Callback):
         minutes:float=10.,     # most minutes between two writes of last.pth
         keep:int=3,            # kept checkpoints
         best:str='best_model.pth', # name of the best state's file
-    ): self.folder, self.phase, self.offset, self.every, self.minutes, self.keep, self.best = Path(folder), phase, offset, every, minutes, keep, best
+        settings:dict=None,    # of the run
+    ):
+        self.folder, self.phase, self.offset, self.every, self.minutes, self.keep = Path(folder), phase, offset, every, minutes, keep
+        self.best, self.settings = best, settings or {}
 
     def before_fit(self): self.saved_at = time.monotonic()
     def after_batch(self):
@@ -367,8 +372,8 @@ class Checkpoint(Callback):
 
     def state_of(self, epoch, step):
         "All that the rest of the run depends on."
-        return dict(phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts, model=self.model.state_dict(), opt=self.opt.state_dict(),
-                    callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
+        return dict(settings=self.settings, phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts, model=self.model.state_dict(),
+                    opt=self.opt.state_dict(), callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
 
     def save(self, epoch, step, names=()):
         "Write the state under `names` and as last.pth; the one before becomes last.prev.pth."

@@ -132,7 +132,7 @@ def progress(
     unit:str='it',  # of an item
 )->tqdm:
     "A progress bar that shows after two seconds, and rarely where nobody watches."
-    lively = sys.stderr.isatty()
+    lively = sys.stderr.isatty() or 'JPY_SESSION_NAME' in os.environ
     return tqdm(it, desc=desc, total=total, unit=unit, delay=2, mininterval=0.2 if lively else 30, leave=lively,
                 dynamic_ncols=lively, ascii=not lively)
 
@@ -274,7 +274,9 @@ class TrainingSettings:
     kl_cycles:int = setting(4, "cycles of the cyclical annealing", ge=1)
     free_bits:float = setting(0.0, "nats of z, a unit, that cost nothing", ge=0)
     max_nonfinite:int = setting(20, "steps in a row that may be skipped for a loss or gradient that is not finite", ge=0)
-    early_stopping:int = setting(0, "epochs without a better validation loss before a phase ends (0: never)", ge=0)
+    best_by:str = setting('', "validation figure whose least value marks the best state ('': the loss, and under a discriminator the newest is best)",
+                          choices=('', 'loss', 'bits', 'mae', 'edge'))
+    early_stopping:int = setting(0, "epochs without a better state before a phase ends (0: never)", ge=0)
     save_every:int = setting(10, "epochs between kept checkpoints", ge=1)
     save_minutes:float = setting(10.0, "most minutes between two writes of last.pth", ge=0)
     keep:int = setting(3, "kept checkpoints beside best and last", ge=0)
