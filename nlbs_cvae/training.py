@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['make_model', 'make_autoencoder_phase', 'make_prior', 'summary', 'open_run', 'load_recorded', 'record', 'load_best',
-           'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheet', 'condition_sheets',
-           'make_learner', 'Interrupted', 'fit_phase', 'logging_to', 'deterministic', 'Onlooker', 'at_work',
-           'open_data', 'train', 'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history',
-           'plot_history', 'nlbs_train']
+           'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheets', 'make_learner',
+           'Interrupted', 'fit_phase', 'logging_to', 'deterministic', 'Onlooker', 'at_work', 'open_data', 'train',
+           'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history', 'plot_history',
+           'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
 import csv, errno, logging, os, platform, random, subprocess, sys
@@ -92,9 +92,17 @@ def open_run(
     if refused := [f'{k}: {old[k]} -> {new[k]}' for k in changed if k not in allow]:
         raise InputError(f"{folder.path}: this run was started with other settings ({'; '.join(refused)}); "
                          "take another run name, or allow the change by naming its key")
-    if changed:
-        with folder.lock(): s.save(folder.settings_file)
+    if changed: _change(folder, s, changed)
     return folder
+
+def _change(folder, s, keys):
+    "Take allowed changes into a run; one that was finished goes on."
+    longer = {'training.num_epochs', 'training.prior_epochs'} & set(keys)
+    if 'training.num_epochs' in longer and newest_checkpoint(folder.checkpoints).get('phase') == 'prior':
+        raise InputError(f"{folder.path}: the autoencoder is trained, training.num_epochs can't change any more; take another run name")
+    with folder.lock():
+        s.save(folder.settings_file)
+        if longer and folder.read_status().get('state') == 'finished': folder.status(state='interrupted')
 
 def _foreign(folder):
     "What is in a folder and can't be the beginning of a run."
@@ -188,36 +196,29 @@ def draw_prior(
     x:Tensor,     # images (N,1,H,W)
     codes:Tensor, # (N,K)
     seed:int=0,   # of the noise
+    steps:int=24, # of the sampler
 ):                # (phase) to sheets
     "Gallery of the second phase: originals, samples under the same conditions, and the first woman under every value of each condition."
-    return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed), **condition_sheets(phase.generator, codes[0], seed))
+    return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed, steps=steps),
+                              **condition_sheets(phase.generator, codes[0], seed, steps))
 
 # %% ../nbs/04b_training.ipynb #ff8d3739
 @torch.no_grad()
-def condition_sheet(
+def condition_sheets(
     generator:Generator,
     codes:Tensor,  # of the woman to vary (K,)
     seed:int=0,    # of the noise
     steps:int=24,  # of the sampler
-)->dict:           # condition name to (images (V,1,H,W), labels)
+)->dict:           # 'condition_' + name to images (V,1,H,W)
     "The same noise under every value of one condition after the other."
-    sheet = {}
-    for k, condition in enumerate(generator.conditions):
-        varied = codes.repeat(len(condition.values), 1)
-        varied[:, k] = torch.arange(len(condition.values))
-        noise = Draws(seed, 'sample', [0]*len(varied), generator.device)
-        z = generator.sample_z(varied, noise.normal('z', (generator.model.latent_dim,)), steps)
-        u = generator.sample_u(varied, z, noise.normal('u', generator.model.grid_shape), steps)
-        sheet[condition.name] = generator.sample(varied, z=z, u=u), list(condition.values)
-    return sheet
-
-def condition_sheets(
-    generator:Generator,
-    codes:Tensor, # as `condition_sheet`
-    seed:int=0,   # of the noise
-)->dict:          # 'condition_' + name to images (V,1,H,W)
-    "The same as sheets of a gallery."
-    return {f'condition_{k}': images for k, (images, _) in condition_sheet(generator, codes, seed).items()}
+    sizes = [len(c.values) for c in generator.conditions]
+    varied = codes.repeat(sum(sizes), 1)
+    for k, part in enumerate(varied.split(sizes)): part[:, k] = torch.arange(sizes[k])
+    noise = Draws(seed, 'sample', [0]*len(varied), generator.device)
+    z = generator.sample_z(varied, noise.normal('z', (generator.model.latent_dim,)), steps)
+    u = generator.sample_u(varied, z, noise.normal('u', generator.model.grid_shape), steps)
+    images = generator.sample(varied, z=z, u=u).split(sizes)
+    return {f'condition_{c.name}': ims for c, ims in zip(generator.conditions, images)}
 
 # %% ../nbs/04b_training.ipynb #af6c5b79
 def make_learner(
@@ -240,8 +241,9 @@ def make_learner(
     last = prior or s.model.levels == 1 or not t.prior_epochs
     best = 'best_model.pth' if last else 'best_autoencoder.pth'
     lr = t.prior_learning_rate if prior else t.learning_rate
-    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows), Best(t.early_stopping),
-           EarlyStop(), stop, Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best), *watch]
+    cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows),
+           Best(t.early_stopping, t.best_by), EarlyStop(), stop,
+           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best, s.to_dict()), *watch]
     if group is None or group.first: cbs += [EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
                                              Gallery(folder.galleries, draw, s.output.gallery_every, offset, board), *shown]
     if t.ema: cbs.append(AveragedWeights(t.ema))
@@ -429,7 +431,7 @@ def fit_phases(
     if two:
         phase = PriorPhase(generator)
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
-        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed), rows=rows, board=board, group=group)
+        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed, s.evaluation.steps), rows=rows, board=board, group=group)
         fit_phase(learn, t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
@@ -468,8 +470,9 @@ def finish(
     write_atomic(folder.model/'MODEL_CARD.md', model_card(generator, digest))
     x, codes = images_at(cache, gallery_rows(cache, s.output.gallery_images))
     x, codes = x.to(generator.device), codes.to(generator.device)
-    sheets = dict(originals=x, reconstructions=generator.reconstruct(x, codes), samples=generator.sample(codes, s.training.seed))
-    sheets |= condition_sheets(generator, codes[0], s.training.seed)
+    seed, steps = s.training.seed, s.evaluation.steps
+    sheets = dict(originals=x, reconstructions=generator.reconstruct(x, codes), samples=generator.sample(codes, seed, steps=steps))
+    sheets |= condition_sheets(generator, codes[0], seed, steps)
     for name, images in sheets.items():
         save_png(folder.galleries/'final_samples'/f'{name}.png', image_grid(images), {'Comment': sheet_note(name)})
     folder.status(state='finished', phase='done', seconds_left_in_phase=0)
@@ -519,6 +522,7 @@ def plot_history(
         ax.set_title(key.replace('_', ' '), fontsize=8)
         ax.tick_params(labelsize=6)
     axes[0, 0].legend(fontsize=6)
+    fig.supxlabel('epoch', fontsize=7)
     return fig
 
 # %% ../nbs/04b_training.ipynb #2f151b72
