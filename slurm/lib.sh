@@ -200,7 +200,7 @@ stage_cache() { # CONFIG RUN [OVERRIDE...]: copy the prepared images to the node
     fi
     if ((size + size / 10 > $(kib_free "$scratch"))); then say "prepared images stay where they are: $((size / 1024)) MiB do not fit into $scratch"; return 0; fi
     mkdir "$scratch/cache"
-    cp "$cache"/{images.npy,table.csv,cache.json} "$scratch/cache/"
+    if ! cp "$cache"/{images.npy,table.csv,cache.json} "$scratch/cache/"; then say "prepared images stay where they are"; rm -rf "$scratch/cache"; return 0; fi
     export NLBS_STAGED_CACHE=$scratch/cache
     say "prepared images staged: $((size / 1024)) MiB in $scratch on $(uname -n)"
 }

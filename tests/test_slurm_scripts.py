@@ -65,6 +65,14 @@ one 1 & one 0; wait""", SLURM_NODEID='0', NLBS_JOB_NAME='job', cwd=tmp_path)
     assert said.stdout.splitlines()[0] == 'staged' and {*said.stdout.splitlines()[1:]} == {'0 reads /near', '1 reads /near'}, said
     assert [p.name for p in tmp_path.iterdir()] == ['1']
 
+@pytest.mark.parametrize('cp, staged', [(f'exec {shutil.which("cp")} "$@"', True), ('echo no space left on device >&2; exit 1', False)])
+def test_a_full_scratch_disk_keeps_no_job_from_its_work(tmp_path, cp, staged):
+    for name in ('images.npy', 'table.csv', 'cache.json'): (tmp_path/name).write_text(name)
+    (tmp_path/'s').mkdir()
+    said = lib('fact() { pwd; }; scratch=$PWD/s; stage_cache x y; echo "[${NLBS_STAGED_CACHE:-}]"', NLBS_STAGE='always', cwd=tmp_path, PATH=programs(tmp_path/'bin', cp=cp))
+    assert said.stdout.endswith(f'[{tmp_path}/s/cache]\n' if staged else 'prepared images stay where they are\n[]\n'), said
+    assert (tmp_path/'s'/'cache'/'images.npy').exists() == (tmp_path/'s'/'cache').exists() == staged
+
 # ---- set-up
 
 @pytest.fixture
@@ -196,7 +204,8 @@ def test_offline_installation(wheelhouse, tmp_path):
 
     asked = 'create --yes --quiet --override-channels --channel conda-forge --prefix'
     path = programs(tmp_path/'bin', conda=f'[[ $* == "{asked} "*" python=3.11 pip" ]] && exec {sys.executable} -m venv "$7"')
-    done = run(*alone, 'slurm/setup.sh', '--how', 'conda', '--force', '--torch', 'cpu', cwd=project, PYTHONPATH='', PATH=path, PIP_NO_INDEX='1', PIP_FIND_LINKS=str(wheelhouse))
+    done = run(*alone, 'slurm/setup.sh', '--how', 'conda', '--force', '--torch', 'cpu', cwd=project, PYTHONPATH='', PATH=path, PIP_NO_INDEX='1',
+               PIP_FIND_LINKS=str(wheelhouse), PIP_NO_COMPILE='1')
     assert 'conda: ' in done.stdout and 'is ready' in done.stdout
     assert run(*alone, project/'.venv'/'bin'/'nlbs_train', '--help', cwd=tmp_path, PYTHONPATH='').stdout
 
