@@ -2,6 +2,7 @@
 RUN       ?= run
 CONFIG    ?= training_config
 OVERRIDES ?=
+MODEL     ?=
 py         = .venv/bin/python
 # threads that wait leave the processor to others: two to three times as fast where the machine is shared
 export OMP_WAIT_POLICY ?= passive
