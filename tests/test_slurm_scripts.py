@@ -203,7 +203,7 @@ def test_offline_installation(wheelhouse, tmp_path):
     assert re.search(r'^ok    python ', checked.stdout, re.MULTILINE) and 'this torch is without CUDA' in checked.stdout
 
     asked = 'create --yes --quiet --override-channels --channel conda-forge --prefix'
-    path = programs(tmp_path/'bin', conda=f'[[ $* == "{asked} "*" python=3.11 pip" ]] && exec {sys.executable} -m venv "$7"')
+    path = programs(tmp_path/'bin', conda=f'[[ $* == "{asked} "*" python=3.11 pip" ]] && exec {sys.executable} -m venv "$8"')
     done = run(*alone, 'slurm/setup.sh', '--how', 'conda', '--force', '--torch', 'cpu', cwd=project, PYTHONPATH='', PATH=path, PIP_NO_INDEX='1',
                PIP_FIND_LINKS=str(wheelhouse), PIP_NO_COMPILE='1')
     assert 'conda: ' in done.stdout and 'is ready' in done.stdout
