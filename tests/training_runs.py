@@ -8,7 +8,22 @@ from nlbs_cvae.core import read_json
 
 STEPS = 4 # of an epoch: 36 images of the tiny archive in batches of 8
 TINY = ['data.num_workers=1', 'training.save_minutes=0', 'training.tensorboard=false'] # a checkpoint after every step
-SLOW = 300 # seconds after which a process that should have got on has hung
+SLOW = 600 # seconds after which a process that should have got on has hung
+# nlbs_train whose Learners have one callback more, `Extra`, which a test puts in
+EXTRA = '''
+import os, signal, sys, time, torch
+from fastai.callback.core import Callback
+from nlbs_cvae import callbacks, training
+from nlbs_cvae.core import InputError
+{source}
+make = training.make_learner
+def make_learner(*args, **kwargs):
+    learn = make(*args, **kwargs)
+    learn.add_cb(Extra())
+    return learn
+training.make_learner = make_learner
+if __name__ == '__main__': training.nlbs_train()
+'''
 
 class Runs:
     "Runs in a folder; the first one prepares the images for all of them."
@@ -28,6 +43,13 @@ class Runs:
                                     stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=before)
         proc.out = Path(out.name)
         return proc
+
+    def extra(self, name, source, *overrides):
+        "The command of a run with a callback `Extra`, given as source."
+        script = self.place/name/'nlbs_train'
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(EXTRA.format(source=source))
+        return [sys.executable, script, *self.command(name, *overrides)[1:]]
 
     def together(self, run, *overrides, size=2, **kwargs):
         "Processes that train together, as torchrun would start them."
@@ -59,10 +81,15 @@ class Runs:
         return [p.wait(SLOW) for p in procs]
 
 def flat(o, path=''):
-    "Leaves of nested dicts and lists as {path: value}, but for what the clock says."
+    "Leaves of nested dicts and lists as {path: value}, but for what the clock says, and settings that change nothing."
     items = o.items() if isinstance(o, dict) else enumerate(o) if isinstance(o, (list, tuple)) else None
     if items is None: return {path: o}
-    return {k: v for key, value in items if key != 'seconds' for k, v in flat(value, f'{path}/{key}').items()}
+    return {k: v for key, value in items if key not in ('seconds', 'settings') for k, v in flat(value, f'{path}/{key}').items()}
+
+def history(folder):
+    "Rows of a run's history, numbers as numbers."
+    with (folder/'logs'/'history.csv').open() as f:
+        return [{k: v if k == 'phase' else float(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
 
 def left(folder):
     "Everything that a run leaves behind: tensors, counters, figures."
