@@ -58,8 +58,11 @@ def test_the_real_time_limit(two):
     minutes = int(two('squeue', '-h', '-j', job, '-o', '%M').stdout.split(':')[-2])
     two('scontrol', 'update', f'jobid={job}', f'timelimit={minutes + 4}')
     two.until(lambda: f'requeue job {job}' in two.log(job, name='nlbs-cvae'))
+    cut = two.status('limited')['epoch']
     two('scontrol', 'update', f'jobid={job}', 'timelimit=60')
-    assert two.ended(job) == ['COMPLETED'] and 'start 2' in two.log(job, name='nlbs-cvae')
+    two.until(lambda: 'start 2' in two.log(job, name='nlbs-cvae') and two.status('limited')['epoch'] > cut)
+    two('scancel', job)
+    assert two.ended(job) == ['CANCELLED']
 
 def test_preempted_requeued_resumed(two, whole):
     lasting = two.sbatch('--hold', '--time=1', '--nodes=2', '--ntasks-per-node=1', '--gres=gpu:1', '--partition=urgent', '--output=/dev/null', '--wrap=srun sleep 5')
