@@ -55,7 +55,8 @@ def test_foreign_folder_is_left_alone(call, model, tmp_path):
     assert status == 1 and 'holiday.jpg' in err and 'Traceback' not in err and len(err.splitlines()) <= 2
     assert [p.name for p in tmp_path.iterdir()] == ['holiday.jpg']
 
-@pytest.mark.parametrize('args, word', [(['--conditions', 'view=XX'], 'XX'), (['--conditions', 'gone.csv'], 'gone.csv'), (['--formats', 'gif'], 'gif')])
+@pytest.mark.parametrize('args, word', [(['--conditions', 'view=XX'], 'XX'), (['--conditions', 'gone.csv'], 'gone.csv'), (['--formats', 'gif'], 'gif'),
+                                        (['--like', 'gone'], 'like=gone'), (['--batch_size', 0], 'batch_size=0'), (['--device', 'tpu'], 'tpu')])
 def test_errors_are_a_line(call, model, tmp_path, args, word):
     status, out, err = call(model, tmp_path/'out', *args)
     assert status == 1 and word in err and 'Traceback' not in err and len(err.splitlines()) <= 2, err
