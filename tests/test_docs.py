@@ -63,6 +63,7 @@ def test_figures_formulas_and_hidden_cells(site):
     pages, out = site
     assert any(o.startswith('_images/04b_training') for o in pages['04b_training.html'].loaded)
     assert 'def draw(' not in (out/'guides'/'architecture.html').read_text() # echo: false
+    assert 'skip_exec' not in (out/'guides'/'results'/'benchmark.html').read_text() # a word to nbdev_test
     losses = (out/'04_losses.html').read_text()
     assert '<math' in losses and '$$' not in losses and 'nbdev_export' not in losses and '#| export' not in losses
 

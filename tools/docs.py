@@ -117,6 +117,7 @@ def write_notebook(
     own = {o: f'{module.__name__}.{o}' for o in module.__all__} if module else {}
     nb.cells, nb.metadata.language_info = visible(nb.cells), dict(name='python') # nbdev_clean leaves no language
     nb.cells = [c for c in nb.cells if not c.source.startswith('#| default_exp')]
+    nb.cells[0].source = re.sub(r'^- \w+: .*\n+', '', nb.cells[0].source, flags=re.MULTILINE) # nbdev's own, such as skip_exec
     for i, c in enumerate(nb.cells):
         if c.cell_type == 'markdown': c.source = '#'*bool(i and c.source[:2] == '# ') + refer(relink(c.source, path), {**known, **own})
     text, found = MarkdownExporter().from_notebook_node(nb, dict(unique_key=path.stem, output_files_dir='pictures'))
