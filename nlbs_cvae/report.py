@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'COLUMN', 'METRIC', 'GOOD', 'FAIR', 'POOR', 'OPEN', 'COLOURS', 'LIMITS', 'PAGES', 'pick_images', 'Images',
-           'Evaluation', 'open_evaluation', 'draw', 'read_samples', 'measure_reconstruction', 'other_woman',
-           'measure_distances', 'measure_pixels', 'measure_obedience', 'measure_privacy', 'measure', 'metrics_folder',
-           'write_metrics', 'read_metrics', 'show_scores', 'Finding', 'grade', 'chance_of', 'verdict', 'new_page',
-           'put_table', 'put_images', 'shown', 'labels', 'women', 'page_verdict', 'put_text', 'page_numbers',
-           'plot_spectrum', 'plot_greys', 'page_reconstruction', 'page_obedience', 'plot_obedience', 'put_sheet',
-           'page_privacy', 'plot_nearest', 'put_pairs', 'page_gallery', 'page_repeat', 'plot_training', 'write_report',
-           'evaluation_section', 'complete_card', 'evaluate', 'nlbs_evaluate']
+           'Evaluation', 'open_evaluation', 'draw', 'read_samples', 'drawn_folder', 'measure_reconstruction',
+           'other_woman', 'measure_distances', 'measure_pixels', 'measure_obedience', 'measure_privacy', 'measure',
+           'metrics_folder', 'write_metrics', 'read_metrics', 'show_scores', 'Finding', 'grade', 'chance_of', 'verdict',
+           'new_page', 'put_table', 'put_images', 'shown', 'labels', 'women', 'page_verdict', 'put_text',
+           'page_numbers', 'page_pixels', 'plot_spectrum', 'plot_greys', 'page_reconstruction', 'page_obedience',
+           'plot_obedience', 'put_sheet', 'page_privacy', 'plot_nearest', 'put_pairs', 'page_gallery', 'page_repeat',
+           'again', 'how_drawn', 'plot_training', 'write_report', 'evaluation_section', 'complete_card', 'evaluate',
+           'nlbs_evaluate']
 
 # %% ../nbs/06c_report.ipynb #fce8f524
 import platform, re, time
@@ -104,6 +105,7 @@ def open_evaluation(
                                f"images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
     about = _about(s, generator, cache, split, test, train)
+    about.update(overrides=' '.join(o for o in overrides if o.startswith('evaluation.')))
     if samples: about.update(samples=len(read_manifest(samples)), sampler=f'images of {Path(samples).name}')
     return Evaluation(folder, s, generator, about, train, Images(cache, cache.rows('valid')), test, other,
                       samples=str(samples))
@@ -137,11 +139,17 @@ def read_samples(
     generator:Generator, # whose size and conditions they must have
 )->tuple:                # images (S,1,H,W), codes (S,K)
     "Samples from a folder; an `InputError` where they can't be compared."
-    x, codes = torch.from_numpy(read_images(folder))[:, None], generator.conditions.encode_table(read_manifest(folder))
+    x, table = torch.from_numpy(read_images(folder))[:, None], read_manifest(folder)
+    try: codes = generator.conditions.encode_table(table)
+    except InputError as e: raise InputError(f"{Path(folder)/'manifest.csv'}: {e}") from None
     if tuple(x.shape[2:]) != tuple(generator.resolution):
         raise InputError(f"{folder}: images of {'x'.join(map(str, x.shape[2:]))} pixels; to be compared they need "
                          f"{'x'.join(map(str, generator.resolution))}")
     return x, codes
+
+def drawn_folder(e):
+    "Where the samples lie that the model drew."
+    return e.folder.galleries/('samples' if e.about['split'] == 'test' else 'samples_valid')
 
 def _draw_samples(e):
     "Let the model draw, into the run folder and only once."
@@ -149,7 +157,7 @@ def _draw_samples(e):
     for k, c in enumerate(conditions):
         if c.counts: codes[np.asarray(c.counts)[codes[:, k]] == 0, k] = c.unknown
     codes = codes[np.arange(e.about['samples'])%len(codes)] # the first n have the test images' conditions, in order
-    where = e.folder.galleries/('samples' if e.about['split'] == 'test' else 'samples_valid')
+    where = drawn_folder(e)
     generate(e.generator, where, conditions=codes, steps=s.steps, guidance=s.guidance, temperature=s.temperature,
              batch_size=s.batch_size, replace=True)
     e.fake, e.fake_codes = torch.from_numpy(read_images(where))[:, None], codes
@@ -253,7 +261,7 @@ def measure(
 )->dict:                  # {file: {metric: {column: Score}}}
     "Draw and measure everything."
     net, start = load_extractor(extractor, str(e.generator.device)), time.perf_counter()
-    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=f'{net.size}x{net.size} bicubic',
+    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=f'{net.size}x{net.size} bicubic, antialiased',
                                 key=net.key)
     parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e),
                  fid_scores=lambda: measure_distances(e, net),
@@ -281,8 +289,9 @@ METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images
 def metrics_folder(
     e:Evaluation,
 )->Path:
-    "Where the numbers go: those of validation women never stand among those of the report."
-    return e.folder.metrics if e.about['split'] == 'test' else e.folder.metrics/'valid'
+    "Where the numbers go: those of validation women, or of samples from elsewhere, don't stand among the report's."
+    other = [f'of_{Path(e.samples).resolve().name}']*bool(e.samples) + ['valid']*(e.about['split'] == 'valid')
+    return e.folder.metrics.joinpath(*other)
 
 def write_metrics(
     e:Evaluation,
@@ -426,7 +435,8 @@ def new_page(
 def _wrap(text, width):
     "Text in lines."
     import textwrap
-    return '\n'.join(line for part in text.split('\n') for line in (textwrap.wrap(part, width) or ['']))
+    wrap = lambda part: textwrap.wrap(part, width, subsequent_indent='   '*part.startswith('• ')) or ['']
+    return '\n'.join(line for part in text.split('\n') for line in wrap(part))
 
 # %% ../nbs/06c_report.ipynb #fc12933f
 def put_table(
@@ -439,7 +449,7 @@ def put_table(
 )->float:             # where it ends
     "A table of scores with their intervals."
     columns = list(columns or dict.fromkeys(c for row in table.values() for c in row))
-    xs, step = [.08, *np.linspace(.34, .94, len(columns) + 1)[1:]], .0185
+    xs, step = [.08, *np.linspace(.34, .94, len(columns) + 1)[1:]], min(.0185, (top - .05)/(len(table) + 2))
     for x, text in zip(xs, [head, *(titles.get(c, c) for c in columns)]): fig.text(x, top, text, fontsize=8,
         weight='bold', ha='left' if x == .08 else 'right')
     fig.add_artist(_line(fig, top - .005))
@@ -448,7 +458,7 @@ def put_table(
         for x, c in zip(xs[1:], columns):
             s = row.get(c)
             text = '' if s is None else str(s) if s.value is not None else 'too few' if 'at least' in s.note else '—'
-            fig.text(x, top - i*step, text, fontsize=8 if len(columns) < 4 else 7, ha='right',
+            fig.text(x, top - i*step, text, fontsize=9 - .5*max(2, len(columns)), ha='right',
                      color='#999999' if s is None or s.value is None else 'black')
     fig.add_artist(_line(fig, top - (len(table) + .4)*step))
     return top - (len(table) + 1.6)*step
@@ -561,21 +571,30 @@ def page_numbers(
     names = {k: METRIC.get(k.split('_' + a['extractor']['key'][3:])[0], k) for k in main} | {x['key']: x['name']}
     top = put_table(fig, .868, main, names=names)
     top = put_text(fig, top, f'{x["name"]}: Fréchet distance between features of {x["name"][3:]}, weights SHA-256 '
-                   f'{x["sha256"][:16]}…, images {x["input"]}; not comparable with an FID on Inception features. '
+                   f'{x["sha256"][:16]}…, images {x["input"]}; comparable only with distances between the same features of as many images. '
                    'Lower is nearer; with few images it is above 0 even for real against real, and the extrapolation '
                    'takes that away. KID is 0 on average for real against real. Precision: share of samples that lie '
                    'among real images; recall: share of real images that lie among samples; density and coverage: the '
                    'same, less shaken by outliers (k = 5).', color='#444444')
     if split := {k: v for k, v in fid.items() if '[' in k}:
-        top = put_table(fig, top, split, ['samples', 'real'], {k: k[k.index('[') + 1:-1] for k in split},
-                        f'{x["name"]} by condition')
-    top = put_table(fig, top, e.scores['image_scores'], names=METRIC, head='Pixels')
-    top = put_text(fig, top, 'Likeness of pairs: MS-SSIM of random pairs that share view and side; above the real '
+        names = {k: f'{k[k.index("[") + 1:-1]} ({r["samples"].n[0]} images)' for k, r in split.items()}
+        put_table(fig, top, split, ['samples', 'real'], names, f'{x["name"]} by condition')
+    return fig
+
+def page_pixels(
+    e:Evaluation, public:bool=False,
+):
+    "Page 3: variety, grey values, texture."
+    fig = new_page(e, 'Pixels', 'What such features are weak on: whether samples are too much alike, too dark or '
+                   'too smooth. "Real against real" as before.')
+    top = put_table(fig, .877, e.scores['image_scores'], names=METRIC)
+    shared = ' and '.join(c.name for c in list(e.generator.conditions)[:2])
+    top = put_text(fig, top, f'Likeness of pairs: MS-SSIM of random pairs that share {shared}; above the real '
                    'one, samples are too much alike. Grey values: Wasserstein distance between histograms of the '
-                   'breast. '
-                   'Spectrum: difference of the mean power spectra; its exponent is near 3 in mammograms (Burgess et '
-                   'al., 2001); higher means smoother.', color='#444444')
-    plot_spectrum(e, fig.add_axes([.11, top - .2, .36, .17])); plot_greys(e, fig.add_axes([.57, top - .2, .36, .17]))
+                   'breast. Spectrum: difference of the mean power spectra; its exponent is near 3 in mammograms at '
+                   'full size (Burgess et al., 2001), higher in small ones, whose pixels are averages; above the real '
+                   'one, samples are too smooth.', color='#444444')
+    plot_spectrum(e, fig.add_axes([.11, top - .29, .36, .26])); plot_greys(e, fig.add_axes([.57, top - .29, .36, .26]))
     return fig
 
 def plot_spectrum(e, ax):
@@ -604,7 +623,7 @@ def _axes(ax, title, xlabel, ylabel=''):
 def page_reconstruction(
     e:Evaluation, public:bool=False,
 ):
-    "Page 3: what the model keeps of an image."
+    "Page 4: what the model keeps of an image."
     fig = new_page(e, 'Reconstruction', 'Through the latents and back: what the model can represent at all. Samples '
                    'can\'t be better than this. "Another woman" is the same metric between '
                    'two test images with the same conditions: the value of an image that is right in general and '
@@ -628,7 +647,7 @@ def page_reconstruction(
 def page_obedience(
     e:Evaluation, public:bool=False,
 ):
-    "Page 4: conditions."
+    "Page 5: conditions."
     fig = new_page(e, 'Obedience and use',
                    'A judge, a small network trained on real training images, reads the conditions of samples and of '
                    'real test women. Balanced accuracy: rare values count as much as common ones.')
@@ -642,8 +661,9 @@ def page_obedience(
     top = put_text(fig, top, 'The same network trained on other images and tested on the test women: ' +
                    ', '.join(f'{COLUMN[k]} ({s.note.split("trained on ")[-1]})'
                              for k, s in notes.items() if 'trained on' in s.note) + '.', color='#444444')
-    plot_obedience(e, fig.add_axes([.2, top - .17, .7, .15]))
-    top -= .215
+    high = .15 if len(e.scores['obedience_scores']) < 6 else .1
+    plot_obedience(e, fig.add_axes([.2, top - high - .02, .7, high]))
+    top -= high + .065
     top = put_text(fig, top, 'One condition changed at a time, with the same noise: only what belongs to the '
                    'condition should change.', 8.5)
     base = ','.join(f'{c.name}={c.values[int(np.argmax(c.counts[:-1]))]}' for c in e.generator.conditions if c.counts
@@ -667,10 +687,10 @@ def plot_obedience(e, ax):
 
 def put_sheet(
     sheet:dict, fig, top:float, # {condition: {value: image}}; the page; where to begin
-    side:float=.083,            # width of an image
 ):
     "Groups of images, a group a condition, as many beside each other as fit."
     h, w = next(iter(next(iter(sheet.values())).values())).shape
+    side = .083 if sum(map(len, sheet.values())) <= 10 else .065 # width of an image
     x, step = .08, side*8.27/11.69*h/w
     for name, ims in sheet.items():
         if x > .08 and x + len(ims)*side > .95: x, top = .08, top - step - .045
@@ -684,18 +704,20 @@ def put_sheet(
 def page_privacy(
     e:Evaluation, public:bool=False,
 ):
-    "Page 5: nearest training women."
+    "Page 6: nearest training women."
     fig = new_page(e, 'Nobody\'s portrait',
                    'Do samples give away who was trained on? "Real against real" puts images of validation women in '
                    'the samples\' place: women the model never learnt from.')
     top = put_table(fig, .877, e.scores['privacy_scores'], names=METRIC)
     row = {k: r['samples'].note for k, r in e.scores['privacy_scores'].items()}
+    kin = e.scores['privacy_scores']['near_duplicates']
+    expected = '; '.join(f'{COLUMN[c]}: {k.n[0]} images, {k.note}' for c, k in kin.items())
     top = put_text(fig, top, f'Nearest to a training image: share of samples that are nearer to a training image than '
                    f'to any test image ({row["closer_to_training"]}, by their numbers). Membership AUC: how well an '
                    f'attacker who holds the '
                    f'samples tells training from test images by their distance to the nearest sample (0.5: not at '
                    f'all). Near duplicates: samples nearer to a training image than 99 % of test images are '
-                   f'({row["near_duplicates"]}). '
+                   f'({expected}). '
                    'Smooth samples are near to everything, test women included; a copy is near to one training woman '
                    'only. Distances are between features; a person should look at the pairs.', color='#444444')
     if 'fake' in e.feats:
@@ -731,7 +753,7 @@ def put_pairs(e, fig, top, n=8):
 def page_gallery(
     e:Evaluation, public:bool=False,
 ):
-    "Page 6: many samples, not chosen by looks."
+    "Page 7: many samples, not chosen by looks."
     fig = new_page(e, 'Gallery', 'Samples as they come: chosen for the variety of their conditions, by a rule that '
                    'doesn\'t see them. ' + ('' if public
                                             else 'Below each row, real test images with the same conditions.'))
@@ -746,8 +768,8 @@ def page_gallery(
 LIMITS = ('Images are synthetic. They are of no person, and not for diagnosis.',
           'The model knows the women it was trained on, their scanner and their screening programme; nothing here '
           'says how it does elsewhere.',
-          'The features come from a network trained on photographs: they rank blur, noise and missing variety '
-          'rightly, but aren\'t a radiologist\'s eye.',
+          'The features come from a network that was trained on other images: they see blur, noise and missing '
+          'variety, but aren\'t a radiologist\'s eye.',
           'What the judge can\'t read in real women, it can\'t find in samples: a low value there says nothing about '
           'the sampler.',
           'Privacy figures bound what these attacks find, not what any attack could. Look at the pairs.')
@@ -761,21 +783,33 @@ def page_repeat(
     fig.text(.08, top, 'Limits', fontsize=10, weight='bold', va='top')
     top = put_text(fig, top - .018, '\n'.join(f'• {t}' for t in LIMITS), 8, 114)
     fig.text(.08, top, 'How to repeat it', fontsize=10, weight='bold', va='top')
-    run, d = e.folder.path.name, a['sampler']
-    how = d
-    if isinstance(d, dict): how = f'nlbs_generate results/{run} OUT ' + ' '.join(f'--{k} {v:g}' for k, v in d.items())
+    run = e.folder.path.name
     text = (f'nlbs_train settings.yaml {run} (settings.yaml of the run folder holds all settings; seed '
-            f'{e.settings.training.seed}), then nlbs_evaluate results/{run}.\n'
-            f'Samples: {how}\n'
+            f'{e.settings.training.seed}), then {again(e)}\n'
+            f'Samples: {how_drawn(e)}\n'
             f'Model: SHA-256 {a["model"]}\nImages: fingerprint {a["data"]}\nFeatures: {a["extractor"]["name"]}, '
             f'weights SHA-256 {a["extractor"]["sha256"]}\n'
             f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}, measured on '
             f'{a["device"]}, {a["date"]}.\n'
-            f'Women are split by a hash into training, validation and test; settings were chosen on validation women, '
-            f'and this report reads the {a["split"]} women. '
+            f'Women are split by a hash into training, validation and test; validation women are there to choose '
+            f'settings on, and this report reads the {a["split"]} women. '
             f'Intervals: {a["resamples"]} resamples of whole women. Scores in full: metrics/*.json.')
     put_text(fig, top - .018, text, 8, 114)
     return fig
+
+def again(e):
+    "The command of this evaluation."
+    x, extra = e.about['extractor'], e.about['overrides']
+    weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}:FILE:{x["sha256"]}'
+    return (f'nlbs_evaluate results/{e.folder.path.name}' + ' --split valid'*(e.about['split'] == 'valid') + weights +
+            ' --samples FOLDER'*bool(e.samples) + f' --overrides "{extra}"'*bool(extra))
+
+def how_drawn(e):
+    "The command that draws these samples, or where they came from."
+    if e.samples: return e.about['sampler']
+    run = f'results/{e.folder.path.name}'
+    return (f'nlbs_generate {run} OUT --conditions {run}/galleries/{drawn_folder(e).name}/manifest.csv ' +
+            ' '.join(f'--{k} {v:g}' for k, v in e.about['sampler'].items()))
 
 def plot_training(e, fig, top):
     "Curves of both phases from the run's history."
@@ -796,7 +830,8 @@ def plot_training(e, fig, top):
     return top - .175*(-(-len(pick)//3)) - .03
 
 # %% ../nbs/06c_report.ipynb #b27065c8
-PAGES = (page_verdict, page_numbers, page_reconstruction, page_obedience, page_privacy, page_gallery, page_repeat)
+PAGES = (page_verdict, page_numbers, page_pixels, page_reconstruction, page_obedience, page_privacy, page_gallery,
+         page_repeat)
 
 def write_report(
     e:Evaluation, public:bool=False, # leave real images out
@@ -846,7 +881,7 @@ def evaluate(
     public:bool=None,     # leave real images out (None: as the settings say)
     split:str='test',     # 'valid' while settings are being chosen
     overrides=(),         # texts such as 'evaluation.samples=64'
-    extractor='efflite0', # or 'resnet50:PATH:SHA256', 'inception:PATH:SHA256'
+    extractor='efflite0', # or KIND:PATH:SHA256 with resnet50, radimagenet or inception for KIND
     device='',            # 'cpu', 'cuda' ('': a GPU where there is one)
     samples='',           # folder of synthetic images with a manifest ('': the model draws them)
 )->Evaluation:
@@ -856,7 +891,7 @@ def evaluate(
         measure(e, extractor)
         write_metrics(e)
         write_report(e, e.settings.evaluation.public if public is None else public)
-        if split == 'test': complete_card(e)
+        if split == 'test' and not samples: complete_card(e)
     return e
 
 # %% ../nbs/06c_report.ipynb #526fb0e1
@@ -865,7 +900,7 @@ def nlbs_evaluate(
     run:str,                  # run folder, such as results/demo
     public:bool=False,        # leave real images, and reconstructions of them, out of the report
     split:str='test',         # test for the report; valid while settings are being chosen
-    extractor:str='efflite0', # features: efflite0, resnet50:PATH:SHA256 or inception:PATH:SHA256
+    extractor:str='efflite0', # features: efflite0, or KIND:PATH:SHA256 (resnet50, radimagenet, inception)
     device:str='',            # cpu or cuda (default: a GPU where there is one)
     samples:str='',           # folder of synthetic images with a manifest.csv, instead of letting the model draw
     overrides:str='',         # such as "evaluation.samples=500 evaluation.bootstrap=100"
