@@ -556,7 +556,7 @@ def train_ours(
     s:Settings,            # training.seed is that of weights and noise
     cache:Cache,
     seconds:float,         # of work
-    prior_share:float=.6,  # of the time, for the learned prior
+    prior_share:float=.25, # of the time, for the learned prior
 )->Trained:
     "Our model as the settings say; losses, schedules and optimiser are those of a run."
     t, seed = s.training, s.training.seed
@@ -674,7 +674,7 @@ def bench_quality(
     finalists:int=2,     # the best by validation
     women:int=40,        # of a phantom, where there are no real images
     peer_lr:float=1e-3,  # peak learning rate of peers
-    prior_share:float=.6,# of the time, for our learned prior
+    prior_share:float=.25,# of the time, for our learned prior
 )->list:                 # rows, best first
     "The ablation and peer table by the women of validation, with those of the test beside; rows that are there already are read."
     cache = quality_cache(out, resolution, women)
@@ -683,7 +683,7 @@ def bench_quality(
     def row(name, seed):
         s = load_settings(config, [*common, *ROWS.get(name, ()), f'training.seed={seed}'])
         decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')} | dict(batch=s.data.batch_size, augment=s.data.augment)
-        decided |= dict(peer_lr=peer_lr) if name in PEER_MODELS else dict(prior_share=prior_share)
+        decided |= dict(peer_lr=peer_lr) if name in PEER_MODELS else dict(prior_share=prior_share*bool(s.training.prior_epochs))
         file = row_file(out, name, minutes=minutes, data=cache.fingerprint, settings=decided)
         if not file.exists():
             judges.update(judges or {p: QualityJudge(cache, p) for p in ('valid', 'test')})
