@@ -31,7 +31,7 @@ class InputError(ValueError):
 def command(
     func, # the function behind a console script
 ):
-    "Make `func` a console script; its `InputError` is shown as a line, without a traceback."
+    "Make `func` a console script; its `InputError`, or a file that can't be read or made, is shown as a line, without a traceback."
     @wraps(func)
     def run(*args, **kwargs):
         try: func(*args, **kwargs)
@@ -40,6 +40,9 @@ def command(
             sys.exit(f"{func.__name__}: {e}")
         except KeyboardInterrupt: sys.exit(130)
         except BrokenPipeError: os._exit(141)
+        except OSError as e:
+            if not (is_cli(main) and e.filename): raise
+            sys.exit(f"{func.__name__}: {e.filename}: {e.strerror}")
     main = call_parse(run)
     return main
 
