@@ -221,6 +221,10 @@ def condition_sheets(
     return {f'condition_{c.name}': ims for c, ims in zip(generator.conditions, images)}
 
 # %% ../nbs/04b_training.ipynb #af6c5b79
+def _without_places(s):
+    "Settings for a checkpoint, which may be handed on: where the images lie stays in settings.yaml."
+    return {b: {k: v for k, v in block.items() if k not in ('archive', 'table', 'mapping', 'cache')} for b, block in s.to_dict().items()}
+
 def make_learner(
     s:Settings,
     folder:RunFolder,
@@ -243,7 +247,7 @@ def make_learner(
     lr = t.prior_learning_rate if prior else t.learning_rate
     cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows),
            Best(t.early_stopping, t.best_by), EarlyStop(), stop,
-           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best, s.to_dict()), *watch]
+           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best, _without_places(s)), *watch]
     if group is None or group.first: cbs += [EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
                                              Gallery(folder.galleries, draw, s.output.gallery_every, offset, board), *shown]
     if t.ema: cbs.append(AveragedWeights(t.ema))

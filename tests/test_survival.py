@@ -278,8 +278,8 @@ def test_out_of_memory(runs, straight):
     assert load_checkpoint(folder/'checkpoints'/'best_autoencoder.pth')['n_parts'] == 2
     a, b = left(straight), left(folder)
     for name in 'best_autoencoder.pth', 'best_model.pth':
-        key = f'/states/{name}/callbacks/averaged_weights/average/0'
-        assert 0 < (a[key] - b[key]).abs().max() < 1e-4, name
+        keys = [k for k in a if k.startswith(f'/states/{name}/callbacks/averaged_weights/average/')]
+        assert 0 < max((a[k] - b[k]).abs().max() for k in keys) < 1e-3, name
 
 def test_one_at_a_time(runs):
     "The same command while the run is running, and another run's settings: an error of one line, and nothing is written."
