@@ -93,21 +93,21 @@ def spectrum_scores(
 
 # %% ../nbs/06b_checks.ipynb #3e4e3cbf
 class JudgeNet(nn.Module):
-    "Four halvings of a 64-pixel image, then a linear head for each condition."
+    "Convolutions down to a quarter; a linear head for each condition on the greatest and the mean of each channel."
     def __init__(self,
         sizes, # values of each condition, unknown left out
     ):
         super().__init__()
-        widths = (1, 16, 32, 48, 64)
-        self.trunk = nn.Sequential(*(nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
-                                     for i, o in zip(widths, widths[1:])),
-                                   nn.Flatten(), nn.Dropout(.3))
-        self.heads = nn.ModuleList(nn.Linear(64*16, s) for s in sizes)
+        layers = ((1, 16, 2), (16, 32, 2), (32, 64, 1), (64, 64, 1)) # channels in and out, stride
+        self.trunk = nn.Sequential(*(nn.Sequential(nn.Conv2d(i, o, 3, s, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+                                     for i, o, s in layers))
+        self.heads = nn.ModuleList(nn.Sequential(nn.Dropout(.3), nn.Linear(128, s)) for s in sizes)
 
-    def forward(self, 
+    def forward(self,
         x:Tensor, # images in [-1,1] (B,1,H,W)
     )->list:      # logits of each condition (B,k)
-        h = self.trunk(small(x))
+        h = self.trunk(x)
+        h = torch.cat([h.amax((2, 3)), h.mean((2, 3))], 1)
         return [head(h) for head in self.heads]
 
 def small(
@@ -124,14 +124,15 @@ class Judge:
     conditions:Conditions # what there is to read
     nets:dict             # condition's name: network; what could not be learnt is missing
     n:int                 # training images
+    side:int=64           # pixels at which they see images
 
     def read(self,
         x:Tensor, # images in [-1,1] (N,1,H,W)
     )->dict:      # name: probabilities (N,k)
         "What each image looks like."
         with torch.no_grad():
-            return {name: torch.cat([net(b)[self.conditions.index(name)].softmax(1) for b in x.split(256)]).numpy()
-                    for name, net in self.nets.items()}
+            return {name: torch.cat([net(small(b, self.side))[self.conditions.index(name)].softmax(1)
+                                     for b in x.split(256)]).numpy() for name, net in self.nets.items()}
 
 def fit_judge(
     x:Tensor,              # training images in [-1,1] (N,1,H,W)
@@ -140,9 +141,10 @@ def fit_judge(
     conditions:Conditions,
     epochs:int=20,         # passes over the training images
     seed:int=0,            # of weights, order and shifts
+    side:int=64,           # pixels at which it sees images
 )->Judge:
     "Train a judge; conditions with fewer than two values of at least ten images have none."
-    x, x_valid = small(x), small(x_valid)
+    x, x_valid = small(x, side), small(x_valid, side)
     codes, codes_valid = torch.as_tensor(codes), torch.as_tensor(codes_valid)
     counts = [torch.bincount(codes[:, k], minlength=c.size)[:c.unknown] for k, c in enumerate(conditions)]
     weights = [torch.where(n >= 10, n.sum()/n.clamp_min(1)/len(n), 0.) for n in counts]
@@ -152,13 +154,13 @@ def fit_judge(
         nets = _fit(JudgeNet([c.unknown for c in conditions]), x, codes, x_valid, codes_valid, weights, learn, epochs,
                     seed)
     names = conditions.names
-    return Judge(conditions, {names[k]: net for k, net in nets.items()}, len(x))
+    return Judge(conditions, {names[k]: net for k, net in nets.items()}, len(x), side)
 
 # %% ../nbs/06b_checks.ipynb #2249e92d
 def _fit(net, x, codes, x_valid, codes_valid, weights, learn, epochs, seed, batch=32):
-    "Train all heads together; for each, keep the network of its best epoch. An epoch has eight steps at least."
+    "Train all heads together; for each, keep the network of its best epoch. An epoch has 8 to 128 steps."
     if not learn: return {}
-    steps = max(8, len(x)//batch)
+    steps = min(max(8, len(x)//batch), 128)
     opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, steps*epochs)
     best, nets = {k: float('inf') for k in learn}, {}
@@ -171,7 +173,9 @@ def _fit(net, x, codes, x_valid, codes_valid, weights, learn, epochs, seed, batc
             loss = sum(_losses(net(_jitter(x[rows], g)), codes[rows], weights, learn).values())
             opt.zero_grad(); loss.backward(); opt.step(); schedule.step()
         net.eval()
-        with torch.no_grad(): found = _losses(net(x_valid), codes_valid, weights, learn)
+        with torch.no_grad():
+            logits = [torch.cat(v) for v in zip(*(net(b) for b in x_valid.split(256)))]
+            found = _losses(logits, codes_valid, weights, learn)
         for k in learn:
             if found[k] < best[k]: best[k], nets[k] = found[k].item(), copy.deepcopy(net)
     return nets
@@ -185,8 +189,8 @@ def _losses(logits, codes, weights, learn):
 
 def _jitter(x, g, most=3):
     "A shift of up to three pixels and a little contrast, the same for a batch: the judge mustn't learn women by heart."
-    dy, dx = g.integers(-most, most + 1, 2).tolist()
-    x = F.pad(x, (most,)*4, mode='replicate')[..., most+dy:most+dy+64, most+dx:most+dx+64]
+    (dy, dx), side = g.integers(-most, most + 1, 2).tolist(), x.shape[-1]
+    x = F.pad(x, (most,)*4, mode='replicate')[..., most+dy:most+dy+side, most+dx:most+dx+side]
     return x*float(g.uniform(.9, 1.1)) + float(g.uniform(-.05, .05))
 
 # %% ../nbs/06b_checks.ipynb #d22f6bd7
@@ -239,6 +243,7 @@ def use_scores(
     valid:tuple,      # of validation women
     test:tuple,       # of test women
     conditions:Conditions, test_subjects=None, epochs:int=20, repeats:int=200, seed:int=0,
+    side:int=64,      # pixels at which the judges see images
     judge:Judge=None, # trained on all of `real` already
 )->dict:              # condition: {real_same_size, synthetic, real_all, real_and_synthetic: Score}
     "Train on synthetic, test on real; against real images alone and both together."
@@ -249,7 +254,7 @@ def use_scores(
     found = {}
     for name, (x, c) in sets.items():
         whole = name == 'real_all' or name == 'real_same_size' and n == len(real[0])
-        one = judge if whole and judge is not None else fit_judge(x, c, *valid, conditions, epochs, seed)
+        one = judge if whole and judge is not None else fit_judge(x, c, *valid, conditions, epochs, seed, side)
         found[name] = {k: replace(s, note=f'{s.note}; trained on {len(x)} images')
                        for k, s in obedience_scores(one, *test, test_subjects, repeats, seed).items()}
     return {c.name: {name: s[c.name] for name, s in found.items()} for c in conditions}

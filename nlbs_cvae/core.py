@@ -298,6 +298,7 @@ class EvaluationSettings:
     temperature:float = setting(1.0, "scale of the sampler's noise", ge=0)
     bootstrap:int = setting(200, "resamples behind an interval", ge=0)
     classifier_epochs:int = setting(20, "epochs of the classifier that judges obedience", ge=1)
+    classifier_side:int = setting(64, "pixels at which it sees images; findings need 128", ge=16, le=256)
     public:bool = setting(False, "leave real images out of the report")
 
 @dataclass(frozen=True)

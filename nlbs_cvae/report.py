@@ -233,15 +233,15 @@ def measure_obedience(
     e:Evaluation,
 )->tuple: # two tables: {condition: {samples, reconstructions, real}}, {condition: {trained on: Score}}
     "What a judge trained on real images finds in samples; and what samples teach."
-    s, conditions, thumbs = e.settings.evaluation, e.generator.conditions, lambda i: torch.cat([small(i[k:k+512])
-        for k in range(0, len(i), 512)])
+    s, conditions = e.settings.evaluation, e.generator.conditions
+    thumbs = lambda i: torch.cat([small(i[k:k + 512], s.classifier_side) for k in range(0, len(i), 512)])
     train, valid = ((thumbs(i), i.codes) for i in (e.train, e.valid if len(e.valid) else e.train))
-    judge = fit_judge(*train, *valid, conditions, s.classifier_epochs)
+    judge = fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
     found = dict(samples=ask(e.fake, e.fake_codes), reconstructions=ask(e.rec, e.test.codes, e.test.subjects),
                  real=ask(e.x, e.test.codes, e.test.subjects))
-    use = use_scores(train, (small(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions,
-                     e.test.subjects, s.classifier_epochs, s.bootstrap, judge=judge)
+    use = use_scores(train, (thumbs(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions,
+                     e.test.subjects, s.classifier_epochs, s.bootstrap, side=s.classifier_side, judge=judge)
     return {c: {k: f[c] for k, f in found.items()} for c in conditions.names}, use
 
 def measure_privacy(
