@@ -298,7 +298,7 @@ class Status(Callback):
     def before_fit(self): self.begun, self.at_start = time.monotonic(), (self.first_epoch, self.first_step)
     def after_batch(self):
         now = time.monotonic()
-        if not self.training or now - self.last < 2: return
+        if not self.training or now - self.last < 2 and self.iter + 1 < self.n_iter: return
         done = self.epoch - self.at_start[0] + (self.iter + 1 - (self.at_start[1] if self.epoch == self.at_start[0] else 0))/self.n_iter
         left = (self.n_epoch - self.epoch - (self.iter + 1)/self.n_iter)*(now - self.begun)/max(done, 1e-6)
         self.run_folder.status(state='running', phase=self.phase, epoch=self.offset + self.epoch + 1, epochs=self.total, step=self.iter + 1,
