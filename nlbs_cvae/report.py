@@ -289,9 +289,10 @@ METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images
 def metrics_folder(
     e:Evaluation,
 )->Path:
-    "Where the numbers go: those of validation women, or of samples from elsewhere, don't stand among the report's."
-    other = [f'of_{Path(e.samples).resolve().name}']*bool(e.samples) + ['valid']*(e.about['split'] == 'valid')
-    return e.folder.metrics.joinpath(*other)
+    "Where the numbers go: those of validation women, of samples from elsewhere or another extractor stand apart."
+    key = e.about['extractor']['key']
+    return e.folder.metrics.joinpath(*[f'of_{Path(e.samples).resolve().name}']*bool(e.samples),
+                                     *['valid']*(e.about['split'] == 'valid'), *[key]*(key != 'fd_efflite0'))
 
 def write_metrics(
     e:Evaluation,
