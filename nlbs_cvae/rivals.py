@@ -9,7 +9,8 @@ __all__ = ['PEER_MODELS', 'KINDS', 'SAMPLERS', 'PLAIN', 'GRID', 'ROWS', 'Peer', 
            'bench_step', 'step_profile', 'bench_precision', 'new_generator', 'bench_generation', 'slope', 'step_cost',
            'bench_scale', 'hours_on_paper', 'plan_on_paper', 'data_share', 'one_step', 'bench_memory', 'quality_cache',
            'fix_split', 'used', 'endless', 'fit_for', 'Trained', 'train_ours', 'fitted_mixture', 'train_peer',
-           'QualityJudge', 'row_file', 'bench_quality', 'by_distance', 'quality_pictures', 'bench_samplers']
+           'QualityJudge', 'row_file', 'bench_quality', 'by_distance', 'quality_pictures', 'bench_samplers',
+           'outline_spread', 'bench_latents']
 
 # %% ../nbs/08b_rivals.ipynb #e1f77eaa
 import math, os, shutil, time
@@ -31,7 +32,7 @@ from .core import RunFolder, Settings, image_grid, load_settings, read_json, sav
 from .cvae import Draws, count_parameters
 from .dataset import Cache, CacheLoader, NLBSDataset, get_dls, is_complete, prepare_cache
 from .evaluation import distances, efflite0, features, frechet, moments, neighbour_scores
-from .losses import kl_schedule
+from .losses import active_units, kl_schedule
 from .metadata import read_table
 from .phantom import write_phantom
 from .prepare import Chunk, Recipe, cores, prepare_chunks
@@ -725,3 +726,31 @@ def bench_samplers(
         sets = judge.drawn(lambda codes, seed: torch.cat([gen.sample(c, seed, 64*i, **form).cpu() for i, c in enumerate(codes.split(64))]))
         r |= dict(kind='ours', samples=float(np.mean([judge.distance(f) for f in sets]))/judge.floor)
     return rows
+
+# %% ../nbs/08b_rivals.ipynb #1581f365
+def outline_spread(
+    x:Tensor,              # images of one group (N,1,H,W) in [-1,1]
+    background:float=-.95, # grey value up to which a pixel is air
+)->dict:                   # area: standard deviation of the share of breast; outline: share of pixels that are breast in one of two images
+    "How much the breasts of a group differ."
+    breast = (x > background).flatten(1).float()
+    i, j = torch.triu_indices(len(x), len(x), 1)
+    return dict(area=float(breast.mean(1).std()), outline=float((breast[i] - breast[j]).abs().mean()))
+
+def bench_latents(
+    run,          # folder of a finished run
+    groups:int=16,# of images under the same conditions, those of validation women
+    each:int=16,  # images in a group
+)->list:          # rows: spread with z redrawn, and with z kept and u redrawn
+    "Whether z steers what a person sees."
+    gen = Generator.from_pretrained(Path(run)/'model', device_name())
+    cache = open_training_images(gen, run)
+    x, codes = images_at(cache, cache.rows('valid'))
+    active = active_units(torch.cat([gen.encode(a, c)[0].cpu() for a, c in zip(x.split(64), codes.split(64))]))
+    found = {'z redrawn': [], 'z kept, u redrawn': []}
+    for i, c in enumerate(codes[np.linspace(0, len(codes) - 1, groups).astype(int)]):
+        c = c.expand(each, -1)
+        z = gen.sample_z(c[:1].to(gen.device), Draws(i, 'kept', [0], gen.device).normal('z', (gen.model.latent_dim,)))
+        for kept, rows in zip((None, z.expand(each, -1)), found.values()): rows.append(outline_spread(gen.sample(c, i, z=kept).cpu()))
+    return [dict(section=f"latents {'x'.join(map(str, gen.resolution))}", name=name, kind='ours', active_units=active) | {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+            for name, rows in found.items()]
