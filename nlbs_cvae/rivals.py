@@ -10,7 +10,7 @@ __all__ = ['PEER_MODELS', 'KINDS', 'SAMPLERS', 'PLAIN', 'GRID', 'ROWS', 'Peer', 
            'bench_scale', 'hours_on_paper', 'plan_on_paper', 'data_share', 'one_step', 'bench_memory', 'quality_cache',
            'fix_split', 'used', 'endless', 'fit_for', 'Trained', 'train_ours', 'fitted_mixture', 'train_peer',
            'QualityJudge', 'row_file', 'bench_quality', 'by_distance', 'quality_pictures', 'bench_samplers',
-           'outline_spread', 'bench_latents']
+           'outline_spread', 'bench_latents', 'real_beside_samples']
 
 # %% ../nbs/08b_rivals.ipynb #e1f77eaa
 import math, os, shutil, time
@@ -754,3 +754,20 @@ def bench_latents(
         for kept, rows in zip((None, z.expand(each, -1)), found.values()): rows.append(outline_spread(gen.sample(c, i, z=kept).cpu()))
     return [dict(section=f"latents {'x'.join(map(str, gen.resolution))}", name=name, kind='ours', active_units=active) | {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
             for name, rows in found.items()]
+
+# %% ../nbs/08b_rivals.ipynb #8a791849
+def real_beside_samples(
+    run,               # folder of a finished run
+    file,              # PNG to write
+    pixels:int=8**2*64**2, # of each half, about
+)->Path:               # the file
+    "As many real images as fit, with as many samples beside."
+    gen = Generator.from_pretrained(Path(run)/'model', device_name())
+    cache = open_training_images(gen, run)
+    side = max(2, math.isqrt(pixels//math.prod(gen.resolution)))
+    rows = np.random.default_rng(0).permutation(cache.rows('valid'))[:side**2]
+    x, codes = images_at(cache, rows)
+    halves = [image_grid(v, side) for v in (x, gen.sample(codes.flip(0)).cpu())]
+    save_png(file, np.hstack([halves[0], np.full((len(halves[0]), 12), 255, np.uint8), halves[1]]),
+             {'Comment': 'left: real; right: synthetic images, not of a person'})
+    return Path(file)
