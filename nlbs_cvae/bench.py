@@ -328,9 +328,9 @@ def bench_feeding(
     cache, folder = repeated_cache(small, n, Path(out)/f'fed-{n}-{size.resolution}'), Path(out)/'items'
     images, order = np.array(cache.images), np.random.default_rng(0).permutation(n)
     memory = MemoryImages(images)
-    bare = CacheLoader(NLBSDataset(cache, 'train'), bs=batch)
-    rivals = {'our loader': lambda: feed(our_batches(cache, batch, n)), 'in memory': lambda: feed(memory.batches(order, batch)),
-              "our loader without torch's": lambda: feed(x for x, *_ in bare.create_batches(order.tolist()))}
+    ours = CacheLoader(NLBSDataset(cache, 'train'), bs=batch, shuffle=True)
+    rivals = {'our loader': lambda: feed(x for x, *_ in ours), 'in memory': lambda: feed(memory.batches(order, batch)),
+              'out of the map': lambda: feed(MemoryImages(cache.images).batches(order, batch))}
     if peers:
         folder.mkdir(exist_ok=True)
         paths = [folder/f'{i}.npy' for i in range(n)]
@@ -341,7 +341,7 @@ def bench_feeding(
         loader = partial(torch.utils.data.DataLoader, batch_size=batch, shuffle=True)
         rivals |= {'a file an item': lambda: feed(loader(ItemFiles(paths))), 'MONAI PersistentDataset': lambda: feed(loader(kept))}
     same_images(our_batches(cache, batch, n), memory.batches(order, batch))
-    rows = standing('feeding', race(rivals, size.rounds), n, limits=['in memory', "our loader without torch's"], note=f'{size.resolution}x{size.resolution}, one process')
+    rows = standing('feeding', race(rivals, size.rounds), n, limits=['in memory', 'out of the map'], note=f'{size.resolution}x{size.resolution}, one process')
     if peers: shutil.rmtree(folder)
     return rows
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
+from fastai.torch_core import to_device
 from fastcore.basics import patch
 from fastcore.script import Param
 
@@ -512,7 +513,15 @@ class CacheLoader(DataLoader):
             order = epoch_order(n, self.seed, self.epoch, codes, conditions[self.balance].unknown)
         return order[self.skip*self.bs:].tolist()
 
-    def __iter__(self):
+    def __iter__(self): return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
+
+    def _here(self):
+        "fastai's loop without torch's loader in it, which without workers only takes time."
+        self.before_iter()
+        for b in self.create_batches(self.get_idxs()): yield self.after_batch(b if self.device is None else to_device(b, self.device))
+        self.after_iter()
+
+    def _in_workers(self):
         "The batches; workers start with the first."
         batches = super().__iter__()
         with forkable(): first = next(batches, None)
