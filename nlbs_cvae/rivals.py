@@ -712,14 +712,19 @@ def quality_pictures(
     return {f"{r['name']}, {r['samples']:.1f} times the floor": Path(out)/'quality'/r['picture'] for r in rows}
 
 # %% ../nbs/08b_rivals.ipynb #1e2f3bb0
+def _opened(run):
+    "The model of a run and the images that it was trained on."
+    gen = Generator.from_pretrained(Path(run)/'model', device_name())
+    return gen, open_training_images(gen, run)
+
 def bench_samplers(
     size:Size,
     run,         # folder of a finished run
     seeds:int=3, # sets of samples
 )->list:         # rows: time of one image, and distance in multiples of the floor
     "What fewer steps of the sampler save, and what they cost."
-    gen = Generator.from_pretrained(Path(run)/'model', device_name())
-    judge = QualityJudge(open_training_images(gen, run), seeds=seeds)
+    gen, cache = _opened(run)
+    judge = QualityJudge(cache, seeds=seeds)
     times = race({name: partial(gen.sample, judge.codes[:1], **form) for name, form in SAMPLERS.items()}, size.rounds)
     rows = standing(f"samplers {'x'.join(map(str, gen.resolution))}", times, 1, note='one image')
     for r, form in zip(rows, SAMPLERS.values()):
@@ -743,8 +748,7 @@ def bench_latents(
     each:int=16,  # images in a group
 )->list:          # rows: spread with z redrawn, and with z kept and u redrawn
     "Whether z steers what a person sees."
-    gen = Generator.from_pretrained(Path(run)/'model', device_name())
-    cache = open_training_images(gen, run)
+    gen, cache = _opened(run)
     x, codes = images_at(cache, cache.rows('valid'))
     active = active_units(torch.cat([gen.encode(a, c)[0].cpu() for a, c in zip(x.split(64), codes.split(64))]))
     found = {'z redrawn': [], 'z kept, u redrawn': []}
@@ -762,8 +766,7 @@ def real_beside_samples(
     pixels:int=8**2*64**2, # of each half, about
 )->Path:               # the file
     "As many real images as fit, with as many samples beside."
-    gen = Generator.from_pretrained(Path(run)/'model', device_name())
-    cache = open_training_images(gen, run)
+    gen, cache = _opened(run)
     side = max(2, math.isqrt(pixels//math.prod(gen.resolution)))
     rows = np.random.default_rng(0).permutation(cache.rows('valid'))[:side**2]
     x, codes = images_at(cache, rows)
