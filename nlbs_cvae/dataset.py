@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'make_splits', 'cache_tables', 'join_images', 'keep_records', 'kept_records', 'set_statistics',
-           'fingerprint', 'finish', 'Cache', 'is_complete', 'cache_folder', 'prepare_cache', 'recorded_settings',
-           'check_settings', 'summary', 'parse_resolution', 'nlbs_prepare', 'NLBSDataset', 'flip_condition',
-           'epoch_order', 'title', 'CacheLoader', 'get_dls', 'staged', 'get_data']
+           'fingerprint', 'made_from', 'finish', 'Cache', 'is_complete', 'cache_folder', 'prepare_cache',
+           'recorded_settings', 'check_settings', 'summary', 'parse_resolution', 'nlbs_prepare', 'NLBSDataset',
+           'flip_condition', 'epoch_order', 'title', 'CacheLoader', 'get_dls', 'staged', 'get_data']
 
 # %% ../nbs/01d_dataset.ipynb #ed485a12
 import hashlib, io, json, os, shutil, signal, time
@@ -122,7 +122,15 @@ def fingerprint(
     plan:Plan,
     settings:dict, # what was asked for
 )->str:            # 64 hexadecimal digits
-    "Of everything that decides what is in the cache."
+    "Of the settings, the table and the sizes of the files: which data these are, wherever they lie."
+    sizes = [s and s[0] for s in plan.stats]
+    return sha256(json.dumps([VERSION, settings, plan.table.to_csv(index=False), sizes]).encode())
+
+def made_from(
+    plan:Plan,
+    settings:dict, # what was asked for
+)->str:            # 64 hexadecimal digits
+    "Of the same and the files' times: whether anything changed since."
     return sha256(json.dumps([VERSION, plan.key, settings, plan.table.to_csv(index=False)]).encode())
 
 def finish(
@@ -160,7 +168,7 @@ def _about(plan, settings, records, public, faults, findings):
     good = [r for r in records if not r['fault'] and r['images']]
     split = public.split[np.cumsum([0, *(r['images'] for r in good[:-1])])] # of the first image of each record
     return dict(
-        version=VERSION, fingerprint=fingerprint(plan, settings), settings=settings,
+        version=VERSION, fingerprint=fingerprint(plan, settings), made_from=made_from(plan, settings), settings=settings,
         resolution=list(plan.recipe.resolution), turned=plan.recipe.turned, images=len(public),
         women=public.subject.nunique(), splits=Counter(public.split),
         images_sha256=sha256(plan.cache/'images.npy'),
@@ -325,7 +333,7 @@ def check_settings(
 def _is_made(plan, asked, renew=False):
     "Is the cache finished, and of these sources?"
     if not is_complete(plan.cache): return False
-    same = read_json(plan.cache/'cache.json')['fingerprint'] == fingerprint(plan, asked)
+    same = read_json(plan.cache/'cache.json').get('made_from') == made_from(plan, asked)
     if not same and not renew:
         raise InputError(f"{plan.cache}: {plan.archive} or its table changed since this cache was made: "
                          "renew it (nlbs_prepare --renew), or name another cache")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GroupNorm', 'init_zero', 'FiLMLayer', 'ConditionEmbedder', 'hide_conditions', 'ResidualBlock', 'AttentionBlock',
-           'Downsample', 'Upsample', 'Stack']
+           'Downsample', 'Upsample', 'fine_part', 'Stack']
 
 # %% ../nbs/02_layers.ipynb #4751b2cf
 import math
@@ -135,6 +135,14 @@ class Upsample(nn.ConvTranspose2d):
         mix = torch.randn(c_in, c_out, 1, 1)/c_in**.5
         self.weight.data = mix*torch.outer(ramp, ramp)
         nn.init.zeros_(self.bias)
+
+# %% ../nbs/02_layers.ipynb #cea17852
+def fine_part(
+    x:Tensor,       # images (B,1,H,W)
+    gain:float=8.,  # how much it is enlarged
+)->Tensor:          # (B,1,H,W)
+    "What a mean over 5x5 pixels takes away, enlarged."
+    return gain*(x - F.avg_pool2d(F.pad(x, (2, 2, 2, 2), 'reflect'), 5, 1))
 
 # %% ../nbs/02_layers.ipynb #3cdad5ec
 class Stack(nn.ModuleList):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReconstructionLoss', 'kl_normal', 'KLDivergenceLoss', 'kl_schedule', 'gradients', 'EdgeLoss', 'VAELoss',
-           'active_units', 'fine_part', 'SlopeConv', 'PatchDiscriminator', 'hinge_loss', 'PerceptualLoss',
+           'active_units', 'SlopeConv', 'PatchDiscriminator', 'hinge_loss', 'PerceptualLoss', 'flag_loss',
            'AutoencoderPhase']
 
 # %% ../nbs/04_losses.ipynb #dabaa378
@@ -14,7 +14,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cvae import ConditionalVAE, Draws, Normal, Output
-from .layers import ConditionEmbedder, hide_conditions
+from .layers import ConditionEmbedder, fine_part, hide_conditions
 
 # %% ../nbs/04_losses.ipynb #2bd018db
 class ReconstructionLoss(nn.Module):
@@ -127,14 +127,6 @@ def active_units(
     "Numbers of the latent that say something."
     return int((mu.var(0) > threshold).sum())
 
-# %% ../nbs/04_losses.ipynb #a89876cc
-def fine_part(
-    x:Tensor,       # images (B,1,H,W)
-    gain:float=8.,  # how much it is enlarged
-)->Tensor:          # (B,1,H,W)
-    "What a mean over 5x5 pixels takes away, enlarged."
-    return gain*(x - F.avg_pool2d(F.pad(x, (2, 2, 2, 2), 'reflect'), 5, 1))
-
 # %% ../nbs/04_losses.ipynb #ba254dd8
 class SlopeConv(nn.Conv2d):
     "A convolution divided by (an estimate of) its largest singular value, as a matrix of (out, in x kernel)."
@@ -204,6 +196,16 @@ class PerceptualLoss(nn.Module):
         return sum((a - b).float().abs().flatten(1).mean(1) for a, b in pairs)/len(seen)
 
 # %% ../nbs/04_losses.ipynb #606933fe
+def flag_loss(
+    scores:Tensor, # log-odds of an image (B,F)
+    flags:Tensor,  # 0, 1 or anything else for unknown (B,F)
+    rate:Tensor,   # share of training images with the flag (F,)
+)->Tensor:         # (B,); ln 2 a flag, on average, for one that knows nothing
+    "Binary cross-entropy, both values of a flag weighing the same, summed over the flags."
+    weight = torch.where(flags == 1, .5/rate.clamp_min(.01), .5/(1 - rate).clamp_min(.01))*((flags == 0) | (flags == 1))
+    return (weight*F.binary_cross_entropy_with_logits(scores, (flags == 1).float(), reduction='none')).sum(1)
+
+# %% ../nbs/04_losses.ipynb #8e59e563
 class AutoencoderPhase(nn.Module):
     "Named losses of the autoencoder on a batch."
     def __init__(self,
@@ -220,12 +222,16 @@ class AutoencoderPhase(nn.Module):
         x:Tensor,     # images (B,1,H,W) in [-1,1]
         codes:Tensor, # (B,K)
         draws:Draws,  # the noise
-    )->dict:          # parts, as `VAELoss` names them; with a discriminator, also adversarial, perceptual, discriminator
+    )->dict:          # parts, as `VAELoss` names them; with a discriminator, also adversarial, perceptual, discriminator; with flags, finding
+        finding, shown = self.model.finding_net, codes
         if self.training:
             chance = draws.uniform('hide', (codes.shape[1] + 1,))
             codes = hide_conditions(codes, self.model.embed.unknown, chance, self.model.cond_dropout)
         out = self.model(x, codes, draws)
         parts = self.loss(out, x, self.kl_weight)
+        if finding is not None:
+            parts['finding'] = flag_loss(finding.image_scores(x), shown[:, self.model.flags], finding.rate).mean()
+            if self.training: parts['loss'] = parts['loss'] + parts['finding']
         if self.discriminator is None: return parts
         judged = self.judge(x, out.x_hat, codes) if self.adversarial_weight else [x.new_zeros(())]*3
         adversarial, perceptual, discriminator = judged

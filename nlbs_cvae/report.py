@@ -818,7 +818,7 @@ def plot_training(e, fig, top):
     file = e.folder.logs/'history.csv'
     if not file.exists(): return put_text(fig, top, 'No training history in this run folder (logs/history.csv).')
     df = pd.read_csv(file)
-    pick = [k for k in ('loss', 'reconstruction', 'bits', 'kl_z', 'kl_u', 'prior_z', 'prior_u', 'active_units')
+    pick = [k for k in ('loss', 'bits', 'active_units', 'prior_z', 'prior_m', 'prior_u', 'kl_z', 'kl_u')
             if f'valid_{k}' in df or k in df][:6]
     for i, k in enumerate(pick):
         ax = fig.add_axes([.1 + i%3*.295, top - .13 - i//3*.175, .225, .12])

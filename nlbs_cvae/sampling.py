@@ -20,7 +20,6 @@ from . import __version__
 from .core import (InputError, command, image_grid, progress, read_json, rng, save_png, sha256, show_images,
                             to_uint, write_atomic, write_json)
 from .dataset import Cache
-from .cvae import Draws
 from .dicom import write_dicom
 from .metadata import Conditions
 from .prior import Generator
@@ -414,11 +413,7 @@ def condition_sheet(
 
 def _same_noise(generator, codes, seed, steps=24, guidance=1., temperature=1.):
     "Images of several conditions from one and the same noise (N,H,W)."
-    codes, m = torch.as_tensor(codes).to(generator.device), generator.model
-    noise = Draws(seed, 'sample', [0]*len(codes), generator.device)
-    z = generator.sample_z(codes, noise.normal('z', (m.latent_dim,))*temperature, steps, guidance)
-    u = generator.sample_u(codes, z, noise.normal('u', m.grid_shape)*temperature, steps, guidance)
-    return generator.sample(codes, z=z, u=u)[:, 0].cpu().numpy()
+    return generator.sample(torch.as_tensor(codes), seed, 0, steps, guidance, temperature, same=True)[:, 0].cpu().numpy()
 
 # %% ../nbs/06_sampling.ipynb #7b455327
 def interpolation_sheet(

@@ -22,7 +22,7 @@ from .checks import small
 from .core import InputError, load_settings, to_uint
 from .cvae import Draws
 from .dataset import Cache, NLBSDataset, cache_folder, title
-from .prior import denoise, few_steps, heun, slerp
+from .prior import slerp
 from .sampling import export_images, load_generator
 
 # %% ../nbs/06d_studio.ipynb #79800d20
@@ -147,41 +147,37 @@ def _draw_z(self:Studio, codes, seed, other, t):
 
 def _latents(self:Studio,
     recipes, # of N images
-)->tuple:    # z (N,Z), noise of u (N,C,h,w), codes (N,K)
-    "What the images are decoded from, all but the texture's sampling."
+)->tuple:    # z (N,Z), codes (N,K), starting noise of u (N,C,h,w) and, where there are finding maps, of m (N,F,h',w')
+    "What the images are made from, all but the sampling of findings and texture."
     zs = [self._z(r.codes, r.seed, r.other, r.t) for r in recipes]
     zs = [self.directions.put(z, r.moved) if r.moved else z for z, r in zip(zs, recipes)]
-    noise = [self._noise(r, 'u', self.generator.model.grid_shape) for r in recipes]
-    return torch.cat(zs), torch.cat(noise), torch.tensor([r.codes for r in recipes], device=self.generator.device)
+    codes = torch.tensor([r.codes for r in recipes], device=self.generator.device)
+    return torch.cat(zs), codes, *(torch.cat([self._noise(r, k, shape) for r in recipes]) for k, shape in self._below_z())
 
-Studio._noise, Studio._draw_z, Studio.latents = _noise, _draw_z, _latents
+def _below_z(self:Studio):
+    "Names and noise shapes of the latents that are drawn after z."
+    return [(k, shape) for k, shape in self.generator.noise_shapes.items() if k != 'z']
+
+Studio._noise, Studio._draw_z, Studio.latents, Studio._below_z = _noise, _draw_z, _latents, _below_z
 
 # %% ../nbs/06d_studio.ipynb #2a096018
-def _decode(self:Studio, z, noise, codes, steps, watch):
-    "Texture and image of some latents (B,H,W); `watch` is called before each call of the network."
-    m, p = self.generator.model, self.generator.prior
-    u = laid = m.prior_u(z, codes).mu
-    def denoiser(u, sigma):
-        watch()
-        return denoise(p.u_net, u, sigma, codes, p.scale_z(z), p.scale_u(laid))
-    if p is not None: u = (heun(denoiser, noise, steps) if steps else few_steps(denoiser, noise))*p.u_std + p.u_mean
-    return m.decode(z, u, codes).clamp(-1, 1)[:, 0]
-
 @torch.no_grad()
 def _decode_all(self:Studio,
-    latents,       # z (N,Z), noise of u (N,C,h,w), codes (N,K)
+    latents,       # as `latents` gives them
     steps:int=0,   # of the sampler; 0: the few quick ones
     watch=ignore,
     batch:int=8,   # images at a time
 )->np.ndarray:     # (N,H,W) in [-1,1]
     "Images of any latents."
     done, parts = 0, list(zip(*(v.split(batch) for v in latents)))
-    total = len(parts)*(2*steps - 1 if steps else 4)
+    names = [k for k, _ in self._below_z()]
+    total = len(parts)*len(names)*(2*steps - 1 if steps else 4)
     def step():
         nonlocal done
         done += 1
         watch(min(done, total), total)
-    return np.concatenate([self._decode(*part, steps, step).float().cpu().numpy() for part in parts])
+    def draw(z, codes, *noise): return self.generator.sample_from(codes, dict(zip(names, noise)), steps or STEPS, quick=not steps, z=z, watch=step)
+    return np.concatenate([draw(*part)[:, 0].float().cpu().numpy() for part in parts])
 
 def _images(self:Studio,
     recipes,      # of N images
@@ -191,7 +187,7 @@ def _images(self:Studio,
     "Images of recipes."
     return self.decode(self.latents(recipes), steps, watch)
 
-Studio._decode, Studio.decode, Studio.images = _decode, _decode_all, _images
+Studio.decode, Studio.images = _decode_all, _images
 
 # %% ../nbs/06d_studio.ipynb #e4aa50d0
 def _draw(self:Studio,
@@ -267,9 +263,9 @@ def _measure(self:Studio,
     "Find the principal axes, try each on some women, keep those that show most."
     z, source = self._many_z()
     found = principal_axes(z)
-    z, noise, codes = self.latents([Recipe(tuple(self.generator.conditions.unknown().tolist()), s) for s in range(women)])
+    z, *rest = self.latents([Recipe(tuple(self.generator.conditions.unknown().tolist()), s) for s in range(women)])
     tried = torch.cat([found.put(z[i:i + 1], [(k, v)]) for i in range(women) for k in range(len(found)) for v in (-1.5, 1.5)])
-    x = self.decode((tried, *(v.repeat_interleave(2*len(found), 0) for v in (noise, codes))), 0, watch)
+    x = self.decode((tried, *(v.repeat_interleave(2*len(found), 0) for v in rest)), 0, watch)
     change = np.diff(x.reshape(women, len(found), 2, *x.shape[1:]), axis=2)[:, :, 0] # (women,D,H,W)
     effect, sign = np.sqrt((change**2).mean((0, 2, 3))), torch.as_tensor(np.where(change.mean((0, 2, 3)) < 0, -1, 1)).to(z)
     order = np.argsort(-effect)[:n].tolist()
