@@ -474,7 +474,8 @@ def sheet_note(
     name:str, # of a sheet
 )->str:
     "The text inside a sheet's PNG: what of it is synthetic."
-    return 'real images' if name == 'originals' else f'{name}: synthetic images made by NLBS-CVAE, not of a person, not for diagnosis'
+    real = dict(originals='real images', findings='where flags show in the originals: maps, no images')
+    return real.get(name, f'{name}: synthetic images made by NLBS-CVAE, not of a person, not for diagnosis')
 
 # %% ../nbs/04a_callbacks.ipynb #e0f8c8fe
 class LatentWatch(Callback):

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import __version__
@@ -196,13 +196,15 @@ def draw_autoencoder(
     codes:Tensor, # (N,K)
     seed=0,       # of the noise
 ):                # (phase) to sheets
-    "Gallery of the first phase: originals, reconstructions, samples from the simple priors."
+    "Gallery of the first phase: originals, reconstructions, samples from the simple priors and, with flags, where these show."
     def draw(phase):
         m, draws = phase.model, Draws(seed, 'gallery', range(len(x)), x.device)
         z = draws.normal('z', (m.latent_dim,))
         p = m.prior_u(z, codes)
         u = p.sample(draws.normal('u', m.grid_shape)) if m.levels == 2 else p.mu
-        return dict(originals=x, reconstructions=m.reconstruct(x, codes), samples=m.decode(z, u, codes))
+        sheets = dict(originals=x, reconstructions=m.reconstruct(x, codes), samples=m.decode(z, u, codes))
+        if m.finding_net is not None: sheets['findings'] = F.interpolate(2*m.finding_net.maps(x).amax(1, keepdim=True) - 1, x.shape[2:])
+        return sheets
     return draw
 
 def draw_prior(
@@ -503,7 +505,8 @@ def model_card(
         '# Model card', '',
         f"Conditional VAE for mammograms, {m.resolution[0]}x{m.resolution[1]} pixels, made by NLBS-CVAE {__version__}.", '',
         f"- weights: `model.safetensors`, SHA-256 `{digest}`",
-        f"- latents: z of {m.latent_dim} numbers" + (f", u of {'x'.join(map(str, m.grid_shape))}" if m.levels == 2 else ''),
+        f"- latents: z of {m.latent_dim} numbers" + (f", u of {'x'.join(map(str, m.grid_shape))}" if m.levels == 2 else '')
+        + (f", maps of findings of {'x'.join(map(str, m.map_shape[1:]))} for {', '.join(generator.conditions.names[k] for k in m.flags)}" if m.flags else ''),
         f"- parameters: {count_parameters(generator)/1e6:.1f} M",
         f"- trained on {n['train']} images, chosen on {n['valid']}, {n['test']} kept for the test; data fingerprint `{generator.meta['fingerprint'][:16]}`",
         '', '## Conditions (training images of each value)', '', '| condition | values |', '| --- | --- |', *rows, '',
