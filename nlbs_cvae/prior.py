@@ -263,7 +263,7 @@ def _sample_m(self:Generator,
     steps:int=24, # of the sampler
     guidance:float=1., # 1: none
     quick:bool=False,  # four calls of the network instead
-    watch=None,      # called before each call of the network
+    watch=None,        # called before each call of the network
 )->Tensor:        # (B,F,h,w) in [0,1]
     "m from p(m|z,c)."
     p, laid = self.prior, self.model.prior_u(z, codes).mu
@@ -279,11 +279,13 @@ def _sample_u(self:Generator,
     guidance:float=1., # 1: none
     quick:bool=False,  # four calls of the network instead
     m:Tensor=None,     # where findings lie, for a model that draws them (B,F,h,w)
-    watch=None,      # called before each call of the network
+    watch=None,        # called before each call of the network
 )->Tensor:        # (B,C,h,w)
     "u from p(u|m,z,c)."
     p, laid = self.prior, self.model.prior_u(z, codes).mu
     if p is None or steps == 0: return laid
+    if (m is None) != (p.m_net is None):
+        raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None else "this model has no maps of findings: m can't be given")
     given = [p.scale_u(laid)] if m is None else [p.scale_u(laid), p.scale_m(m)]
     net = _denoiser(p.u_net, codes, self.model.embed.unknown, guidance, p.scale_z(z), *given, watch=watch)
     return (few_steps(net, noise) if quick else heun(net, noise, steps))*p.u_std + p.u_mean
@@ -301,7 +303,7 @@ def _sample_from(self:Generator,
     z:Tensor=None,         # given: not drawn (B,latent_dim)
     m:Tensor=None,         # given: not drawn (B,F,h,w)
     u:Tensor=None,         # given: not drawn (B,C,h,w)
-    watch=None,          # called before each call of the networks of m and u; what it raises ends the work
+    watch=None,            # called before each call of the networks of m and u; what it raises ends the work
 )->Tensor:                 # images (B,1,H,W) in [-1,1]
     "Images from starting noise."
     if z is None: z = self.sample_z(codes, noise['z'], steps, guidance)
