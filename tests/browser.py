@@ -23,7 +23,7 @@ class Page:
     "A page of the explorer, with the words that its tests need."
     def __init__(self,
         driver,
-        patience=120, # seconds that a thing may take on a busy machine
+        patience=240, # seconds that a thing may take on a busy machine
     ): self.driver, self.patience = driver, patience
 
     def until(self,
