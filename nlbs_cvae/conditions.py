@@ -64,6 +64,8 @@ class Condition:
     def size(self): return len(self.values) + 1
     @property
     def unknown(self): return len(self.values)
+    @property
+    def is_flag(self): return self.values == ('0', '1') # there or not, as cancer
 
     def encode(self,
         value, # text or number; None, NaN, '' and the like are unknown

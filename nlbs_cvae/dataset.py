@@ -486,7 +486,7 @@ def title(
 )->str:
     "Conditions as they stand above an image: of yes-or-no ones the name where it is yes."
     def word(c, label):
-        if c.values == ('0', '1'): return {'0': '', '1': c.name}.get(label, f'{c.name}?')
+        if c.is_flag: return {'0': '', '1': c.name}.get(label, f'{c.name}?')
         return f'{c.name} {label}' if label.isdigit() or label == 'unknown' else label
     return ' '.join(filter(None, (word(c, c.label(code)) for c, code in zip(conditions, codes))))
 

@@ -37,7 +37,7 @@ def flag_rates(
     conditions:Conditions, # with the counts of the training images
 )->dict:                   # number of a condition: share of the training images that have it
     "The flags: conditions of values 0 and 1, both of which occur."
-    flags = {k: c.counts for k, c in enumerate(conditions) if c.values == ('0', '1') and c.counts}
+    flags = {k: c.counts for k, c in enumerate(conditions) if c.is_flag and c.counts}
     return {k: n[1]/(n[0] + n[1]) for k, n in flags.items() if n[0] and n[1]}
 
 def make_model(
