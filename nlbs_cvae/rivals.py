@@ -346,7 +346,7 @@ def bench_generation(
 )->list:        # rows
     "Full and few-step sampling, in batches and one at a time."
     cache = small_cache(out, size.generate)
-    gen, codes = new_generator(step_settings(size.generate), cache.conditions), torch.from_numpy(cache.codes[:8])
+    gen, codes = new_generator(load_settings('training_config', [f'data.resolution={size.generate}']), cache.conditions), torch.from_numpy(cache.codes[:8])
     forms = {f'{many}, {name}': (codes[:n], form) for many, n in {'one image': 1, 'batch of 8': 8}.items() for name, form in SAMPLERS.items()}
     times = race({k: partial(gen.sample, c, **form) for k, (c, form) in forms.items()}, size.rounds)
     rows = standing(f'generation {size.generate}²', times, 1, 'call')
