@@ -249,12 +249,11 @@ def _sample_z(self:Generator,
     noise:Tensor, # standard normal numbers (B,latent_dim)
     steps:int=24, # of the sampler
     guidance:float=1., # 1: none
-    quick:bool=False,  # eight calls of the network instead
 )->Tensor:        # (B,latent_dim)
     "z from p(z|c)."
     if self.prior is None: return noise
     net = _denoiser(self.prior.z_net, codes, self.model.embed.unknown, guidance)
-    return (few_steps(net, noise, 8) if quick else heun(net, noise, steps))*self.prior.z_std + self.prior.z_mean
+    return heun(net, noise, steps)*self.prior.z_std + self.prior.z_mean
 
 @torch.no_grad()
 def _sample_m(self:Generator,
@@ -304,14 +303,14 @@ def _sample_from(self:Generator,
     noise:dict,            # name of a latent: its starting noise, as `noise_shapes` has it (B,…)
     steps:int=24,          # of the sampler; fewer are quicker
     guidance:float=1.,     # 1: none; above: more typical of the condition
-    quick:bool=False,      # z from eight calls of its network, maps and texture from four each: for a hand that moves
+    quick:bool=False,      # maps and texture from four calls of the network each: for a hand that moves
     z:Tensor=None,         # given: not drawn (B,latent_dim)
     m:Tensor=None,         # given: not drawn (B,F,h,w)
     u:Tensor=None,         # given: not drawn (B,C,h,w)
     watch=None,            # called before each call of the networks of m and u; what it raises ends the work
 )->Tensor:                 # images (B,1,H,W) in [-1,1]
     "Images from starting noise."
-    if z is None: z = self.sample_z(codes, noise['z'], steps, guidance, quick)
+    if z is None: z = self.sample_z(codes, noise['z'], steps, guidance)
     if u is None:
         laid = self.model.prior_u(z, codes).mu
         if m is None and 'm' in noise and steps: m = self.sample_m(codes, z, noise['m'], steps, guidance, quick, watch, laid)
@@ -326,7 +325,7 @@ def _sample(self:Generator,
     steps:int=24,          # of the sampler; fewer are quicker
     guidance:float=1.,     # 1: none; above: more typical of the condition
     temperature:float=1.,  # scale of the starting noise
-    quick:bool=False,      # z from eight calls of its network, maps and texture from four each: for a hand that moves
+    quick:bool=False,      # maps and texture from four calls of the network each: for a hand that moves
     same:bool=False,       # all images from the noise of the first: what differs comes from the conditions
     **given,               # latents that aren't drawn: z, m, u (B,…)
 )->Tensor:                 # images (B,1,H,W) in [-1,1]
