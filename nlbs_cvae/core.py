@@ -247,7 +247,7 @@ class ModelSettings:
     cond_dim:int = setting(128, "width of the condition embedding", ge=1)
     cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled", ge=0, le=1)
     checkpoint_activations:bool = setting(False, "trade time for memory at large sizes")
-    finding_maps:bool = setting(True, "let the prior decide first where a finding lies, for each flag (a condition of values 0 and 1)")
+    finding_maps:bool = setting(True, "let the prior decide first where a finding lies, for each flag (a condition of values 0 and 1) that can be read")
     prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8)
     prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1)
     prior_width:int = setting(256, "width of the global prior", ge=8)

@@ -164,7 +164,7 @@ class FindingNet(nn.Module):
     "Image to maps of where its flags show, one map a flag."
     def __init__(self,
         shape,       # height and width of the image
-        flags:int,   # how many
+        flags,       # conditions (their numbers) of values 0 and 1
         cells:int=16 # of a map, on the shorter side
     ):
         super().__init__()
@@ -174,10 +174,11 @@ class FindingNet(nn.Module):
             c_out, stride = min(16*2**i, 64), 2 if i < halvings else 1
             layers += [nn.Conv2d(c, c_out, 3, stride, 1), GroupNorm(c_out), nn.SiLU()]
             c = c_out
-        self.scores = nn.Sequential(*layers, nn.Conv2d(c, flags, 1))
+        self.scores = nn.Sequential(*layers, nn.Conv2d(c, len(flags), 1))
         nn.init.constant_(self.scores[-1].bias, -2.) # findings are rare
-        self.shape = (flags, *(s//2**(halvings + 1) for s in shape))
-        self.register_buffer('rate', torch.full((flags,), .5)) # share of the training images with the flag
+        self.shape = (len(flags), *(s//2**(halvings + 1) for s in shape))
+        self.register_buffer('flags', torch.tensor(flags))
+        self.register_buffer('rate', torch.full((len(flags),), .5)) # share of the training images with the flag
 
     def forward(self,
         x:Tensor, # images (B,1,H,W) in [-1,1]
@@ -197,6 +198,15 @@ class FindingNet(nn.Module):
     )->Tensor:    # (B,F,h,w) in [0,1]: 0 up to even odds, 1 where it is sure
         "Where the flags show: the map m."
         return F.max_pool2d((2*self(x).sigmoid() - 1).clamp_min(0), 2)
+
+    def keep(self,
+        flags, # conditions (their numbers)
+    ):
+        "Forget the maps of other flags."
+        kept = [i for i, k in enumerate(self.flags.tolist()) if k in flags]
+        last = self.scores[-1]
+        last.weight, last.bias, last.out_channels = nn.Parameter(last.weight[kept]), nn.Parameter(last.bias[kept]), len(kept)
+        self.flags, self.rate, self.shape = self.flags[kept], self.rate[kept], (len(kept), *self.shape[1:])
 
 # %% ../nbs/03_cvae.ipynb #614417e2
 class Output(NamedTuple):
@@ -238,10 +248,22 @@ class ConditionalVAE(nn.Module):
         self.encoder = Encoder(resolution, w, latent_dim, grid_channels if levels == 2 else 0, level, cond_dim, blocks)
         self.layout = Layout([s//2**n for s in resolution], w[level:], latent_dim, grid_channels, cond_dim, blocks)
         self.decoder = Decoder(w[:level + 1], grid_channels, cond_dim, blocks)
-        self.flags, self.finding_net = list(flags), FindingNet(resolution, len(flags)) if flags else None
-        self.map_shape = self.finding_net and self.finding_net.shape
+        self.finding_net = FindingNet(resolution, list(flags)) if flags else None
         for m in self.modules():
             if isinstance(m, Stack): m.recompute = checkpoint_activations
+
+    @property
+    def flags(self): return self.config['flags'] # conditions (their numbers) that have a map
+    @property
+    def map_shape(self): return self.finding_net and self.finding_net.shape # flags, height, width; None: no maps
+
+    def keep_flags(self,
+        flags, # conditions (their numbers)
+    ):
+        "Look for the findings of these flags alone."
+        self.config['flags'] = [k for k in self.flags if k in flags]
+        if self.flags: self.finding_net.keep(self.flags)
+        else: self.finding_net = None
 
     def encode(self,
         x:Tensor, # images (B,1,H,W) in [-1,1]

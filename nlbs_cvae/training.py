@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['flag_rates', 'make_model', 'make_autoencoder_phase', 'make_prior', 'summary', 'open_run', 'load_recorded', 'record',
-           'load_best', 'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheets',
-           'make_learner', 'Interrupted', 'fit_phase', 'logging_to', 'deterministic', 'Onlooker', 'at_work',
-           'open_data', 'train', 'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history',
-           'plot_history', 'nlbs_train']
+           'load_best', 'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior', 'condition_sheets', 'read_flags',
+           'keep_read_flags', 'kept_flags', 'make_learner', 'Interrupted', 'fit_phase', 'logging_to', 'deterministic',
+           'Onlooker', 'at_work', 'open_data', 'train', 'fit_phases', 'training_batches', 'heeding', 'finish',
+           'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
 import csv, errno, logging, os, platform, random, subprocess, sys
@@ -232,6 +232,42 @@ def condition_sheets(
     images = generator.sample(varied, seed, steps=steps, same=True).split(sizes)
     return {f'condition_{c.name}': ims for c, ims in zip(generator.conditions, images)}
 
+# %% ../nbs/04b_training.ipynb #703ca19d
+@torch.no_grad()
+def read_flags(
+    model:ConditionalVAE,
+    cache:Cache,
+    most:int=2048, # images at most
+)->dict:           # number of a condition: AUC, and the chance of such a one where the net knows nothing
+    "How well the finding net reads the flags of validation images."
+    from scipy.stats import mannwhitneyu
+    device, rows, found = model.embed.unknown.device, cache.rows('valid')[:most], {}
+    if not model.flags: return found
+    scores = torch.cat([model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu() for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
+    for i, k in enumerate(model.flags):
+        yes, no = (scores[cache.codes[rows, k] == v, i] for v in (1, 0))
+        u, p = mannwhitneyu(yes, no, alternative='greater') if len(yes) and len(no) else (np.nan, 1.)
+        found[k] = float(u)/max(1, len(yes)*len(no)), float(p)
+    return found
+
+def keep_read_flags(
+    model:ConditionalVAE,
+    cache:Cache,
+    group:Group=None, # processes that must agree
+):
+    "Drop the maps of flags that the finding net can't read in validation images, and say so in the log."
+    found = (group or Group()).from_first(read_flags(model, cache))
+    model.keep_flags([k for k, (_, p) in found.items() if p < .01])
+    for k, (area, _) in found.items():
+        logging.getLogger('nlbs_cvae').info('findings: %s %s in validation images (AUC %.2f)%s', cache.conditions.names[k],
+            *(('read', area, '') if k in model.flags else ("can't be read", area, ': no maps of it')))
+
+def kept_flags(
+    weights:dict, # of a second phase
+)->list:          # numbers of conditions
+    "The flags whose maps a second phase began with."
+    return weights.get('generator.model.finding_net.flags', torch.tensor([])).tolist()
+
 # %% ../nbs/04b_training.ipynb #af6c5b79
 def _without_places(s):
     "Settings for a checkpoint, which may be handed on: where the images lie stays in settings.yaml."
@@ -443,6 +479,8 @@ def fit_phases(
         rows, state = learn.history.rows, {}
 
     two = s.model.levels == 2 and t.prior_epochs > 0
+    if state: model.keep_flags(kept_flags(state['model']))
+    elif two: keep_read_flags(model, cache, group)
     generator = Generator(model, make_prior(s, model).to(device, memory_format=memory) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
