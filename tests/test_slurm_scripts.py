@@ -287,15 +287,19 @@ def test_private_files_stay(ssh, tmp_path):
 
 CUT = """import os, subprocess, sys
 def pipe(source, sink):
-    "A link that dies after 4 MB; nothing is held back on its way, the first words neither."
+    "A link that dies after 4 MB, which arrive; nothing is held back on its way, the first words neither."
     left = 4 << 20
     os.set_blocking(sink, True) # rsync hands over one that is not
     while left and (b := os.read(source, min(left, 1 << 16))): left -= os.write(sink, b)
 way, *shell = sys.argv[1:]
 link = subprocess.Popen(shell, **{way: subprocess.PIPE})
-if way == 'stdin': pipe(0, link.stdin.fileno())
-else: pipe(link.stdout.fileno(), 1)
-link.kill()
+if way == 'stdin':
+    pipe(0, link.stdin.fileno())
+    link.stdin.close() # killed at once it may lose what it hasn't sent yet
+    link.wait(60)
+else:
+    pipe(link.stdout.fileno(), 1)
+    link.kill()
 sys.exit(255)"""
 
 @pytest.mark.parametrize('script', ['transfer.sh', 'download.sh'])
