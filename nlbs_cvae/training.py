@@ -241,9 +241,10 @@ def read_flags(
 )->dict:           # number of a condition: AUC, and the chance of such a one where the net knows nothing
     "How well the finding net reads the flags of validation images."
     from scipy.stats import mannwhitneyu
+    if not model.flags: return {}
     device, rows, found = model.embed.unknown.device, cache.rows('valid')[:most], {}
-    if not model.flags: return found
-    scores = torch.cat([model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu() for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
+    score = lambda part: model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu()
+    scores = torch.cat([score(part) for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
     for i, k in enumerate(model.flags):
         yes, no = (scores[cache.codes[rows, k] == v, i] for v in (1, 0))
         u, p = mannwhitneyu(yes, no, alternative='greater') if len(yes) and len(no) else (np.nan, 1.)
