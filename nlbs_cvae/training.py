@@ -246,7 +246,8 @@ def read_flags(
     score = lambda part: model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu()
     scores = torch.cat([score(part) for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
     for i, k in enumerate(model.flags):
-        yes, no = (scores[cache.codes[rows, k] == v, i] for v in (1, 0))
+        of_women = pd.Series(scores[:, i]).groupby([cache.codes[rows, k], cache.table.subject.to_numpy()[rows]]).mean()
+        yes, no = (of_women.get(v, []) for v in (1, 0))
         u, p = mannwhitneyu(yes, no, alternative='greater') if len(yes) and len(no) else (np.nan, 1.)
         found[k] = float(u)/max(1, len(yes)*len(no)), float(p)
     return found
