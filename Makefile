@@ -4,7 +4,8 @@ CONFIG    ?= training_config
 OVERRIDES ?=
 MODEL     ?=
 py         = .venv/bin/python
-# threads that wait leave the processor to others: two to three times as fast where the machine is shared
+# threads that wait leave the processor to others: two to three times as fast where the machine is shared; the explorer's
+# wait awake: on a machine of one's own it then answers in half the time
 export OMP_WAIT_POLICY ?= passive
 
 help:     ## this list
@@ -28,7 +29,7 @@ bench: setup    ## speed and quality beside other libraries: hours, most of it t
 bench-quick: setup ## the same in minutes, before and after a change
 	@$(py) tools/bench.py quick
 explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
-	@.venv/bin/nlbs_explore $(MODEL)
+	@env -u OMP_WAIT_POLICY .venv/bin/nlbs_explore $(MODEL)
 lab: setup      ## JupyterLab on the notebooks
 	@$(py) -m jupyterlab nbs
 library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them
