@@ -4,8 +4,8 @@ CONFIG    ?= training_config
 OVERRIDES ?=
 MODEL     ?=
 py         = .venv/bin/python
-# threads that wait leave the processor to others: two to three times as fast where the machine is shared; the explorer's
-# wait awake: on a machine of one's own it then answers in half the time
+# threads that wait leave the processor to others: two to three times as fast where the machine is shared; those of
+# make explore wait awake: on a machine of one's own it then answers in half the time
 export OMP_WAIT_POLICY ?= passive
 
 help:     ## this list
