@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'plain_line', 'InputError', 'command', 'naming_rows', 'kept_text', 'own_files', 'make_folder',
-           'atomic_file', 'write_atomic', 'write_json', 'read_json', 'sha256', 'read_yaml', 'run_name', 'is_inside',
-           'refuse_inside', 'mark_made', 'made_here', 'key_seed', 'rng', 'progress', 'to_uint', 'image_grid',
-           'save_png', 'show_images', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings',
+           'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json', 'sha256', 'file_name', 'read_yaml',
+           'run_name', 'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'key_seed', 'rng', 'progress', 'to_uint',
+           'image_grid', 'save_png', 'show_images', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings',
            'EvaluationSettings', 'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings',
            'check_data', 'config_file', 'load_settings', 'load_data_settings', 'job_id', 'RunFolder', 'lock_holder',
            'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
-import errno, fcntl, hashlib, json, math, os, re, socket, struct, sys, tempfile, threading, time, traceback, types
+import errno, fcntl, hashlib, json, math, os, re, socket, stat, struct, sys, tempfile, threading, time, traceback, types
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
@@ -167,13 +167,36 @@ def _jsonable(o):
     raise TypeError(f"{type(o).__name__} can't be written as JSON: {o!r}")
 
 # %% ../nbs/00_core.ipynb #bc070aea
-def read_json(
-    path, # a file that `write_json` wrote
+@contextmanager
+def open_regular(
+    path,           # a file from anywhere
+    most:int=2**25, # bytes that it may have
 ):
-    "Read JSON; an `InputError` names the file when it is missing or damaged."
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    "The file, open for reading bytes; an `InputError` where it is missing, too large, or a pipe, which would be waited for for ever."
+    try:
+        with open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as f:
+            about = os.fstat(f.fileno())
+            if not stat.S_ISREG(about.st_mode): raise InputError(f"{path}: not a regular file")
+            if about.st_size > most: raise InputError(f"{path}: {about.st_size:,} bytes; such a file has at most {most:,}")
+            yield f
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
+    except OSError as e: raise InputError(f"{path}: can't be read ({e.strerror or e})") from None
+
+def read_json(
+    path,           # a file that `write_json` wrote
+    most:int=2**25, # bytes that it may have
+):
+    "Read JSON; an `InputError` names the file when it is missing, damaged or says a thing twice."
+    with open_regular(path, most) as f: data = f.read(most)
+    try: return json.loads(data, object_pairs_hook=_said_once)
+    except RecursionError: raise InputError(f"{path}: not valid JSON (nested too deep)") from None
     except ValueError as e: raise InputError(f"{path}: not valid JSON ({e})") from None
+
+def _said_once(pairs):
+    "A JSON object as a dict; of two values for one key, none is the right one."
+    d = dict(pairs)
+    if len(d) < len(pairs): raise ValueError(f"it says {next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))!r} twice")
+    return d
 
 def sha256(
     data, # bytes, or the path of a file
@@ -181,6 +204,16 @@ def sha256(
     "SHA-256 of bytes or of a file."
     if isinstance(data, bytes): return hashlib.sha256(data).hexdigest()
     with open(data, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+
+# %% ../nbs/00_core.ipynb #0863eee6
+def file_name(
+    name,         # of a run, a condition …
+    what='name',  # named in the error
+)->str:
+    "`name`, where a file or folder may bear it; an `InputError` elsewhere."
+    if isinstance(name, str) and re.fullmatch(r'\w([\w .+-]{0,62}[\w+-])?', name): return name
+    raise InputError(f"{what} {name!r}: it becomes a file, so it must be letters, digits, '_', '-', '+', '.' or spaces, 64 at most, "
+                     "with a letter or digit first")
 
 # %% ../nbs/00_core.ipynb #3d08801c
 _YAML_MOST = 10**6 # bytes of a file; characters that its values stand for
@@ -403,20 +436,20 @@ class DataSettings:
 @dataclass(frozen=True)
 class ModelSettings:
     "The conditional VAE and its prior."
-    latent_dim:int = setting(128, "numbers in the global latent z", ge=1)
+    latent_dim:int = setting(128, "numbers in the global latent z", ge=1, le=2**14)
     levels:int = setting(2, "1: global latent alone (the classic CVAE); 2: a texture grid u below it", ge=1, le=2)
     grid_factor:int = setting(4, "pixels of the image on a side of a cell of the texture grid", choices=(2, 4, 8, 16))
-    grid_channels:int = setting(4, "numbers in a cell of the texture grid", ge=1)
-    channels:int = setting(32, "width of the feature maps at half of the image's size; doubles as they shrink", ge=8)
-    max_channels:int = setting(256, "greatest width of a feature map", ge=8)
-    blocks:int = setting(1, "residual blocks at each size", ge=1)
-    cond_dim:int = setting(128, "width of the condition embedding", ge=1)
+    grid_channels:int = setting(4, "numbers in a cell of the texture grid", ge=1, le=256)
+    channels:int = setting(32, "width of the feature maps at half of the image's size; doubles as they shrink", ge=8, le=2**12)
+    max_channels:int = setting(256, "greatest width of a feature map", ge=8, le=2**12)
+    blocks:int = setting(1, "residual blocks at each size", ge=1, le=32)
+    cond_dim:int = setting(128, "width of the condition embedding", ge=1, le=2**12)
     cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled", ge=0, le=1)
     checkpoint_activations:bool = setting(False, "trade time for memory at large sizes")
     finding_maps:bool = setting(True, "let the prior decide first where a finding lies, for each flag (a condition of values 0 and 1) that can be read")
-    prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8)
-    prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1)
-    prior_width:int = setting(256, "width of the global prior", ge=8)
+    prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8, le=2**12)
+    prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1, le=32)
+    prior_width:int = setting(256, "width of the global prior", ge=8, le=2**14)
 
 # %% ../nbs/00_core.ipynb #bb89c428
 @dataclass(frozen=True)
