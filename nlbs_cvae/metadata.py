@@ -235,6 +235,10 @@ def _derive(df, m):
         df[name] = found.where(found.notna(), _fill(rule.get('otherwise', ''), df).str.strip())
     return df
 
+def _keys(texts, key=value_key):
+    "A key for each text of a column; each different text is asked once."
+    return texts.map({t: key(t) for t in texts.unique()})
+
 def _translate(df, m):
     "Their values to ours, and what means unknown to ''; values are compared as values."
     for name in df.columns.drop('row'):
@@ -249,7 +253,7 @@ def _keep(df, m, where):
     notes, total = [], len(df)
     for name, values in m.keep.items():
         if name not in df: notes.append(f"keep.{name}: the table has no such column, so all rows count")
-        else: df = df[df[name].map(value_key).isin([value_key(v) for v in values])]
+        else: df = df[_keys(df[name]).isin([value_key(v) for v in values])]
     if not len(df): raise InputError(f"{where}: no row has {' and '.join(f'{k} in {v}' for k, v in m.keep.items())}")
     if len(df) < total: notes.append(f"left out: {total - len(df)} of {total} rows, by keep ({', '.join(m.keep)})")
     return df.reset_index(drop=True), notes
@@ -419,7 +423,7 @@ def _sides_and_views(df, m):
 def _constants(df, m, where):
     "What all images of the archive have, for every row; an `InputError` for a row that says otherwise."
     for name, value in m.constants.items():
-        said = df[name].map(value_key) if name in df else pd.Series('', df.index)
+        said = _keys(df[name]) if name in df else pd.Series('', df.index)
         other = df[(said != '') & (said != value_key(value))]
         if len(other): raise InputError(f"{where(other['row'].iloc[0])}: {name} {other[name].iloc[0]!r}, though constants.{name} says {value}")
         df = df.assign(**{name: value})
@@ -467,15 +471,15 @@ def _means_nobody(text): return not value_key(text) or not value_key(id_key(text
 
 def _women(df, where):
     "Each woman's rows under one spelling of her id, and of her studies' ids."
-    nobody = df['row'][df['subject'].map(_means_nobody)]
+    nobody = df['row'][_keys(df['subject'], _means_nobody)]
     if len(nobody):
         text, more = df['subject'][nobody.index[0]], f' (and {len(nobody) - 1} more: {_some(nobody[1:])})' if len(nobody) > 1 else ''
         raise InputError(f"{where(nobody.iloc[0])}{more}: no subject{f' ({text!r} is no id)' if text else ''}; "
                          "without it nobody knows which images are one woman's")
     if 'study' not in df: df['study'] = df['subject']
-    written, one = df['subject'], _one_spelling(df['subject'].map(id_key), df['subject'])
+    written, one = df['subject'], _one_spelling(_keys(df['subject'], id_key), df['subject'])
     if (one != written).any(): df = df.assign(subject=one, told_subject=written)
-    df['study'] = _one_spelling(df['subject'] + '/' + df['study'].map(id_key), df['study'])
+    df['study'] = _one_spelling(df['subject'] + '/' + _keys(df['study'], id_key), df['study'])
     return df
 
 def _one_spelling(keys, texts):
@@ -492,8 +496,8 @@ def _contradictions(df, m, conditions):
     told = pd.Series('', again.index)
     for name in dict.fromkeys([*(c.name for c in conditions), 'laterality', 'view']):
         if name in m.merge: continue
-        known = again[again[name].map(value_key) != '']
-        codes = known[name].map(value_key)
+        known = again[_keys(again[name]) != '']
+        codes = _keys(known[name])
         differ = codes.groupby([known['path'], known['subject']]).transform('nunique') > 1
         for _, g in known[differ].groupby(['path', 'subject'], sort=False):
             says = ', '.join(f'{t} in row {i}' for t, i in zip(g[name], g['row']))
@@ -521,7 +525,7 @@ def split_subjects(
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise InputError(f"split {list(fractions)}: three shares of train, valid, test that add up to 1")
     bounds, fixed = np.cumsum(fractions)[:2], _earlier(previous)
-    df = df.assign(subject=df['subject'].map(id_key), written=df['subject'])
+    df = df.assign(subject=_keys(df['subject'], id_key), written=df['subject'])
     hashes = {s: subject_hash(written, seed) for s, written in df.groupby('subject', sort=False)['written'].min().items()}
     split = {s: fixed.get(s, SPLITS[int(np.searchsorted(bounds, h, side='right'))]) for s, h in hashes.items()}
     for women in _strata(df): _fill_splits(women, split, hashes, fractions, fixed)
@@ -610,7 +614,7 @@ def _disagreements(df, prefix, kind, source):
         ours, theirs = df[name.removeprefix(prefix)], df[name]
         normal = dict(laterality=normal_laterality, view=normal_view).get(name.removeprefix(prefix), plain_text)
         a, b = ours.map(plain_text), theirs.map(lambda t: normal(t) or '')
-        differ = (a.map(value_key) != '') & (b.map(value_key) != '') & (a.map(value_key) != b.map(value_key))
+        differ = (_keys(a) != '') & (_keys(b) != '') & (_keys(a) != _keys(b))
         for row, x, y in zip(df.row[differ], a[differ], b[differ]):
             yield row, kind, f'{name.removeprefix(prefix)}: {source} {y}, table {x}'
 
