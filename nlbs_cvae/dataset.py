@@ -23,7 +23,7 @@ from fastai.torch_core import to_device
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .core import (InputError, atomic_file, command, image_shape, load_settings, read_json, rng, sha256,
+from .core import (InputError, atomic_file, command, image_shape, load_settings, naming_rows, read_json, rng, sha256,
                             show_images, write_atomic, write_json)
 from .metadata import Conditions, Mapping, check_leakage, read_table, split_subjects
 from .phantom import write_phantom
@@ -604,4 +604,4 @@ def get_data(
     if d.phantom and not Path(d.archive).exists():
         height = min(3062, max(384, 6*max(image_shape(d.resolution)))) # six pixels to one, as far as the scanner has them
         write_phantom(d.archive, women=d.phantom, size=(height, round(height*2394/3062)))
-    return prepare_cache(**args).under(d.conditions, d.age_edges)
+    with naming_rows(): return prepare_cache(**args).under(d.conditions, d.age_edges)

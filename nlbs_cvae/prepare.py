@@ -283,10 +283,11 @@ def check_faults(
     if len(faults) <= max_faults*total: return
     counts = Counter(faults.reason).most_common()
     worst = faults[faults.reason == counts[0][0]].iloc[0]
-    raise InputError(f"{plan.archive}: {len(faults)} of {total} images can't be used{' (so far)'*so_far}, "
-                     f"{len(faults)/total:.1%}, allowed are {max_faults:.1%}: {', '.join(f'{n} {r}' for r, n in counts)}; "
-                     f"for example row {worst.row}, {worst.path} ({worst.detail}). All are in "
-                     f"{plan.private/'quarantine.csv'}; mend them, or allow more (max_faults). What is prepared is kept.")
+    word = (f"{len(faults)} of {total} images can't be used{' (so far)'*so_far}, {len(faults)/total:.1%}, allowed are {max_faults:.1%}: "
+            f"{', '.join(f'{n} {r}' for r, n in counts)}; for example row {worst.row}")
+    way_out = 'mend them, or allow more (max_faults). What is prepared is kept.'
+    raise InputError(f"{word}. All are in private/quarantine.csv of the cache; {way_out}",
+                     f"{plan.archive}: {word}, {worst.path} ({worst.detail}). All are in {plan.private/'quarantine.csv'}; {way_out}")
 
 # %% ../nbs/01ca_prepare.ipynb #c45ebb20
 def missing_records(plan:Plan):
