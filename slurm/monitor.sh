@@ -62,7 +62,7 @@ show_run() {
     state=$(field "$s" state)
     echo "run  $state, phase $(field "$s" phase), epoch $(field "$s" epoch) of $(field "$s" epochs), step $(field "$s" step) of $(field "$s" steps), loss $(field "$s" loss)"
     [[ $state != running ]] || echo "left $(seconds "$(field "$s" seconds_left_in_phase)") in this phase"
-    echo "told $(($(date +%s) - $(stat -c %Y "$s"))) s ago by process $(field "$s" process) on $(field "$s" host)"
+    echo "told $(($(date +%s) - $(stat -c %Y "$s"))) s ago by process $(field "$s" process) on $(cat "$run_dir/private/host" 2>/dev/null || field "$s" host)"
     if [[ $state == failed ]]; then echo "why  $(field "$s" error)"; fi
     if [[ $state == interrupted ]]; then echo "next the same sbatch line goes on with it"; fi
 }

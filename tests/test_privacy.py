@@ -1,8 +1,14 @@
-"Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint."
-import re, zlib
+"Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint, nor a failure."
+import base64, json, re, shutil, socket, zlib
+from pathlib import Path
 
-import pandas as pd, pytest
+import numpy as np, pandas as pd, pytest
+from nlbs_cvae import dataset, training
+from nlbs_cvae.core import InputError, RunFolder, load_settings, save_png
+from nlbs_cvae.training import train
+from PIL import Image
 from pydicom import dcmread
+from project import ROOT
 
 def secrets(
     archive, # an image archive
@@ -18,22 +24,26 @@ def secrets(
 def contents(
     path, # a file
 )->bytes:
-    "What is in a file, with the compressed streams of PDF and PNG opened."
-    data = path.read_bytes()
-    streams = re.findall(rb'stream\r?\n(.*?)\r?\nendstream', data, re.DOTALL) if path.suffix == '.pdf' else []
-    return data + b'\n'.join(inflate(s) for s in streams)
+    "What is in a file, its name too, with the compressed streams of a PDF, texts of a PNG and pictures of a notebook opened."
+    data, more = path.read_bytes(), [path.name.encode()]
+    if path.suffix == '.pdf': more += map(inflate, re.findall(rb'stream\r?\n(.*?)\r?\nendstream', data, re.DOTALL))
+    if path.suffix == '.png': more += [f'{k} {v}'.encode() for k, v in Image.open(path).text.items()]
+    if path.suffix == '.ipynb': more += map(base64.b64decode, re.findall(rb'"image/png": "([^"]+)"', data.replace(rb'\n', b'')))
+    return b'\n'.join([data, *more])
 
 def inflate(data):
     "A stream, opened where it is compressed."
     try: return zlib.decompress(data)
     except zlib.error: return data
 
+def is_private(path, folder): return path.relative_to(folder).parts[0] == 'private' and (folder/'settings.yaml').exists()
+
 def leaks(
     folder,  # to look through
     secrets, # bytes that must not appear
 )->dict:     # {file: what was found}
     "Files in which a secret stands."
-    files = {p: contents(p).replace(b'\\\\', b'/').replace(b'\\', b'/') for p in folder.rglob('*') if p.is_file()}
+    files = {p: contents(p).replace(b'\\\\', b'/').replace(b'\\', b'/') for p in folder.rglob('*') if p.is_file() and not is_private(p, folder)}
     return {str(p.relative_to(folder)): found for p, data in files.items() if (found := [s for s in secrets if s in data])}
 
 def test_run_folder(tiny_run, archive):
@@ -41,9 +51,24 @@ def test_run_folder(tiny_run, archive):
     assert len(words) > 40, 'the phantom archive has ids and paths to look for'
     assert not leaks(tiny_run, words)
 
-def test_only_the_settings_know_the_archive(tiny_run, archive):
-    found = leaks(tiny_run, {str(archive).encode()})
-    assert set(found) <= {'settings.yaml', 'train.ipynb', 'train.001.ipynb', 'evaluate.ipynb'}
+def test_only_private_knows_places_and_machine(tiny_run, archive):
+    words = {str(o).encode() for o in (archive, archive.parent.parent, ROOT, Path.home()) if len(str(o)) > 7}
+    if not socket.gethostname().isalpha(): words.add(socket.gethostname().encode())
+    assert not leaks(tiny_run, words)
+    assert str(archive) in (tiny_run/'private'/'places.yaml').read_text()
+
+def test_real_images_lie_apart(tiny_run):
+    "A gallery shows no real woman, nor a reconstruction of one, and says what it shows; TensorBoard and notebooks neither."
+    sheets = {p.relative_to(tiny_run/'galleries'): Image.open(p).text['Comment'] for p in (tiny_run/'galleries').rglob('*.png') if 'samples' not in p.parts}
+    real = {p for p in sheets if p.stem in ('originals', 'reconstructions', 'findings')}
+    assert len(real) > 3 and all(p.parts[0] == 'private' for p in real)
+    assert all(('synthetic' in text) == (p not in real) and ('private' in text) == (p in real) for p, text in sheets.items()), sheets
+    events = b''.join(p.read_bytes() for p in (tiny_run/'logs'/'tensorboard').iterdir())
+    assert b'samples' in events and b'originals' not in events and b'reconstructions' not in events
+    for name in ('train', 'evaluate'):
+        cells = json.loads((tiny_run/f'{name}.ipynb').read_text())['cells']
+        shown = [c['source'] for c in cells if any('image/png' in o.get('data', {}) for o in c.get('outputs', []))]
+        assert shown and not [o for o in shown if 'show_batch' in ''.join(o) or 'real test images' in ''.join(o)]
 
 def test_a_leak_would_be_seen(archive, tmp_path):
     words = sorted(secrets(archive))
@@ -56,3 +81,58 @@ def test_prepared_images(tiny_run, archive):
     "The cache travels to clusters: outside of its private folder it holds row numbers alone."
     cache, = [p.parent for p in archive.parent.glob('*cache*/cache.json')]
     assert not {k: v for k, v in leaks(cache, secrets(archive)).items() if not k.startswith('private/')}
+
+# ---- runs that fail -----------------------------------------------------------------------------------------------
+
+ID, USER, HOST = '109430185503', 'janeroe', 'mammo-7.clinic'
+
+@pytest.fixture
+def clinic(tmp_path, monkeypatch):
+    "An archive of pictures whose folders are women's ids, in a home folder on a machine with a name; the words that nobody may keep."
+    monkeypatch.setattr(socket, 'gethostname', lambda: HOST)
+    archive, noise = tmp_path/'home'/USER/'my archive', np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, 0:1:64j]
+    rows = [dict(path=f'{int(ID) + k//2}/{side}.png', subject=f'{int(ID) + k//2}', laterality=side, view='CC', age=60) for k, side in enumerate('LR'*24)]
+    for row in rows:
+        image = (noise.integers(80, 220, (96, 64))*(x**2 + y**2 < .7)).astype(np.uint8)
+        save_png(archive/row['path'], image if row['laterality'] == 'L' else image[:, ::-1].copy())
+    pd.DataFrame(rows).to_csv(archive/'table.csv', index=False)
+    return archive
+
+def settings_of(archive, *more):
+    return load_settings('quick_config', [f'data.archive={archive}', f'data.table={archive}/table.csv', 'data.mapping=folder', 'data.phantom=0',
+                                          f'output.results={archive.parent}/results', 'data.num_workers=0', *more])
+
+def many_faults(archive, monkeypatch):
+    for p in [*archive.rglob('*.png')][::2]: p.write_bytes(p.read_bytes()[:90])
+def missing_files(archive, monkeypatch):
+    for p in [*archive.rglob('*.png')][::2]: p.unlink()
+def bad_value(archive, monkeypatch):
+    (archive/'table.csv').write_text((archive/'table.csv').read_text().replace(',60', f',{USER} {ID}', 7))
+def cut_row(archive, monkeypatch):
+    with (archive/'table.csv').open('a') as f: f.write(f'"{ID}/L.png,{USER}\n')
+def no_table(archive, monkeypatch): (archive/'table.csv').unlink()
+def no_archive(archive, monkeypatch): shutil.rmtree(archive)
+def leakage(archive, monkeypatch):
+    monkeypatch.setattr(dataset, 'split_subjects', lambda table, *args: pd.Series(np.resize(['train', 'valid'], len(table)), table.index))
+def reader_crashes(archive, monkeypatch):
+    def crash(*args): raise KeyError(f'{archive}/{ID}/L.png of {USER} on {HOST}')
+    monkeypatch.setattr(dataset, 'read_table', crash)
+def step_crashes(archive, monkeypatch):
+    def crash(*args): raise RuntimeError(f'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n File "{archive}/{ID}/L.png"')
+    monkeypatch.setattr(training.Status, 'after_batch', crash)
+def full_disk(archive, monkeypatch):
+    def crash(*args): raise OSError(28, 'No space left on device', f'{archive.parent}/results/run/checkpoints/new.pth')
+    monkeypatch.setattr(training.Status, 'after_batch', crash)
+
+WAYS = dict(many_faults="can't be used.* truncated; for example row [0-9]+", missing_files='missing; for example row [0-9]+', bad_value='row 1 of the table',
+            cut_row="can't be read", no_table="can't be read", no_archive="can't be read", leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
+
+@pytest.mark.parametrize('way', [many_faults, missing_files, bad_value, cut_row, no_table, no_archive, leakage, reader_crashes, step_crashes, full_disk], ids=lambda o: o.__name__)
+def test_a_run_that_fails(clinic, monkeypatch, way):
+    way(clinic, monkeypatch)
+    with pytest.raises((InputError, OSError)): train(settings_of(clinic), 'run')
+    folder = RunFolder(clinic.parent/'results'/'run')
+    status = folder.read_status()
+    assert status['state'] == 'failed' and re.search(WAYS[way.__name__], status['error']), status
+    assert not leaks(folder.path, {ID[:8].encode(), USER.encode(), HOST.encode(), str(clinic).encode(), b'my archive/'})

@@ -345,3 +345,17 @@ def test_a_run_comes_back(ssh, tmp_path):
     assert {*files(here/'first')} == {*files(there)} - {'lock.json'}
     res = ssh('download.sh', '--to', here, 'second', check=False)
     assert res.returncode and 'second' in res.stderr
+
+def test_what_shows_women_stays(ssh, tmp_path):
+    "Real images, what names women, and a report with real images come only when asked for."
+    there, here = ssh.far/'nlbs-cvae'/'results'/'first', tmp_path/'results'
+    private = ('private/errors.txt', 'private/places.yaml', 'galleries/private/final_samples/originals.png', 'galleries/epoch_010/originals.png',
+               'galleries/final_samples/reconstructions.png', 'metrics/evaluation_report.pdf', 'metrics/features/a.npy')
+    public = ('status.json', 'galleries/final_samples/samples.png', 'metrics/fid_scores.json', 'metrics/.private', 'metrics/valid/evaluation_report.pdf')
+    for name in private + public:
+        (there/name).parent.mkdir(parents=True, exist_ok=True)
+        (there/name).write_text('/evaluation_report.pdf\n' if name.endswith('.private') else name)
+    ssh('download.sh', '--to', here, 'first')
+    assert {*files(here/'first')} == {*public}
+    ssh('download.sh', '--to', here, '--private', 'first')
+    assert {*files(here/'first')} == {*private, *public}

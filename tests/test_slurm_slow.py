@@ -93,7 +93,7 @@ def test_a_node_dies(two, whole):
     "Its processes and its daemon are gone without a signal: the job comes up on the other node and goes on from what was saved."
     job = two.sbatch('slurm/train.slurm', 'quick_config', 'orphan', *LONG, 'training.save_minutes=0')
     two.in_epoch(job, 'orphan', 3)
-    node = two.status('orphan')['host']
+    node = (two.place/'results'/'orphan'/'private'/'host').read_text().strip()
     daemon = int(Path(two.env['SLURM_TEST_DIR'], f'slurmd-{node}.pid').read_text())
     for pid in [daemon, *processes_of(two, job)]:
         try: os.kill(pid, signal.SIGKILL)

@@ -34,8 +34,8 @@ def main():
     folder = RunFolder(Path(settings.output.results)/'demo')
     if folder.read_status().get('state') == 'finished' and (folder.metrics/'evaluation_report.pdf').exists(): return show(folder)
     with step('1/3 A phantom archive of DICOM files, and its prepared images'): get_data(settings)
-    with step('2/3 Training: nbs/05_train.ipynb'): run_notebook('05_train', folder.path, run='demo', config='demo_config')
-    with step('3/3 Metrics and report: nbs/07_evaluate.ipynb'): run_notebook('07_evaluate', folder.path, run=str(folder.path))
+    with step('2/3 Training: nbs/05_train.ipynb'): run_notebook('05_train', folder.path, settings, run='demo', config='demo_config')
+    with step('3/3 Metrics and report: nbs/07_evaluate.ipynb'): run_notebook('07_evaluate', folder.path, settings, run=str(folder.path))
     show(folder)
 
 if __name__ == '__main__':

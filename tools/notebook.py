@@ -1,5 +1,6 @@
 "Run a notebook of nbs/ through papermill into a run's folder: tools/notebook.py 05_train RUN [CONFIG [OVERRIDE ...]]"
-import os, sys, tempfile
+import json, os, sys, tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in the kernel warns about frozen modules
@@ -7,9 +8,10 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in t
 import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
-from nlbs_cvae.core import InputError, load_settings
+from nlbs_cvae.core import InputError, job_id, load_settings, write_atomic
+from nlbs_cvae.training import places_of
 
-from project import NBS
+from project import NBS, ROOT
 
 def through(
     folder, # of this call alone
@@ -26,18 +28,51 @@ def keep_attempt(
     while (kept := notebook.with_suffix(f'.{n:03}.ipynb')).exists(): n += 1
     notebook.rename(kept)
 
+def without_places(
+    notebook,  # an executed notebook, whole or broken off
+    settings,  # of the run
+):
+    "Cut the places that papermill writes down (its own, the parameters', those of tracebacks) to their last names."
+    places = {ROOT, sys.prefix, Path.cwd(), Path.home(), *(places_of(settings) if settings else ())}
+    text = notebook.read_text(encoding='utf-8')
+    for place in sorted((str(o) for o in places if len(str(o)) > 7), key=len, reverse=True): # a shorter one could be part of a picture's code
+        text = text.replace(json.dumps(place)[1:-1], Path(place).name) # as JSON spells it
+    write_atomic(notebook, text)
+
+def private_words(
+    folder, # of the run
+)->list:    # lines
+    "What the errors of a run said in full."
+    file = Path(folder)/'private'/'errors.txt'
+    return file.read_text().splitlines() if file.exists() else []
+
+@contextmanager
+def said_in_full(
+    folder, # of the run
+):
+    "For the block: a terminal, whose words aren't kept, shows in full what a failure says."
+    before = len(private_words(folder))
+    try: yield
+    except PapermillExecutionError:
+        if sys.stderr.isatty() or not job_id(): print(*private_words(folder)[before:], sep='\n', file=sys.stderr) # a job's words are kept
+        raise
+
 def run_notebook(
     name,         # of RUNNERS
     folder,       # of the run
+    settings=None,# of the run, where there is one
     **parameters, # for its parameters cell
 )->Path:          # the executed notebook, in the run's folder
     "Execute a runner notebook; what its cells print is shown as it comes."
     done = Path(folder)/f"{name.split('_')[1]}.ipynb"
     done.parent.mkdir(parents=True, exist_ok=True)
     keep_attempt(done)
-    with tempfile.TemporaryDirectory(prefix='nlbs-') as sockets:
-        papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
-                                   stderr_file=sys.stderr, config=through(sockets))
+    try:
+        with tempfile.TemporaryDirectory(prefix='nlbs-') as sockets, said_in_full(folder):
+            papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
+                                       stderr_file=sys.stderr, config=through(sockets))
+    finally:
+        if done.exists(): without_places(done, settings)
     return done
 
 def main(
@@ -48,9 +83,10 @@ def main(
 ):
     "The command line: errors are one line."
     try:
-        folder = Path(load_settings(config, overrides).output.results)/run
+        settings = load_settings(config, overrides)
+        folder = Path(settings.output.results)/run
         training = dict(run=run, config=config, overrides=list(overrides))
-        print('Executed notebook:', run_notebook(name, folder, **(training if name == '05_train' else dict(run=str(folder)))))
+        print('Executed notebook:', run_notebook(name, folder, settings, **(training if name == '05_train' else dict(run=str(folder)))))
     except InputError as e: sys.exit(str(e))
     except PapermillExecutionError as e: sys.exit(f'{name}: {e.ename}: {e.evalue}')
 
