@@ -564,7 +564,9 @@ def check_leakage(
     counts = df.groupby(df['subject'].map(id_key))['split'].nunique()
     if (counts > 1).any():
         worst = counts[counts > 1].index
-        raise InputError(f"{len(worst)} women are in more than one split, for example {worst[0]!r}: nothing may be trained on this")
+        rows = ', '.join(map(str, df.get('row', df.index.to_series())[df.subject == worst[0]][:4]))
+        word = f"{len(worst)} women are in more than one split, for example {{}}: nothing may be trained on this"
+        raise InputError(word.format(f'that of rows {rows}'), word.format(f'{worst[0]!r} (rows {rows})'))
 
 # %% ../nbs/01a_metadata.ipynb #f8770d0b
 FINDINGS = ('repeat of a view', 'folder against flag', 'header against table', 'one id under several folders',
