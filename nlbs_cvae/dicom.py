@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REASONS', 'VIEWS', 'WRITTEN_VIEWS', 'MIN_SIDE', 'MAX_SIDE', 'MAX_ASPECT', 'ImageFault', 'Mammogram',
-           'normal_laterality', 'normal_view', 'make_uid', 'written_view', 'written_side', 'write_dicom', 'read_header',
-           'grey_table', 'read_dicom', 'read_raster', 'is_raster', 'read_image']
+           'normal_laterality', 'normal_view', 'make_uid', 'written_view', 'written_side', 'unwritable', 'write_dicom',
+           'read_header', 'grey_table', 'read_dicom', 'read_raster', 'is_raster', 'read_image']
 
 # %% ../nbs/01_dicom.ipynb #80b78630
 import hashlib, io, struct, uuid, warnings
@@ -114,6 +114,20 @@ def written_side(
     if str(text or '').strip().casefold() in MISSING: return None
     if side := normal_laterality(text): return side
     raise InputError(f"laterality {str(text)!r}: a DICOM mammogram is of L or R")
+
+def unwritable(
+    conditions,     # `Conditions` of a data set or a model
+    constants=None, # {condition: value} that all images share
+)->list:            # lines of text
+    "What synthetic DICOM files of these conditions can't say: for who should know it before the work."
+    lines, constants = [], constants or {}
+    for name, written in (('view', written_view), ('laterality', written_side)):
+        if name not in conditions and name not in constants:
+            lines.append(f"no condition {name}: DICOM files will be secondary captures, for a mammogram must name it")
+        for value in conditions[name].values if name in conditions else [constants.get(name)]:
+            try: written(value)
+            except InputError as e: lines.append(str(e))
+    return lines
 
 # %% ../nbs/01_dicom.ipynb #db49eb92
 def _fill_view(ds, laterality, view):
