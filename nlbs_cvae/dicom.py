@@ -116,11 +116,10 @@ def written_side(
     raise InputError(f"laterality {str(text)!r}: a DICOM mammogram is of L or R")
 
 def unwritable(
-    conditions,     # `Conditions` of a data set or a model
-    constants=None, # {condition: value} that all images share
-)->list:            # lines of text
+    conditions, # `Conditions` of a data set or a model
+)->list:        # lines of text
     "What synthetic DICOM files of these conditions can't say: for who should know it before the work."
-    lines, constants = [], constants or {}
+    lines, constants = [], conditions.constants
     for name, written in (('view', written_view), ('laterality', written_side)):
         if name not in conditions and name not in constants:
             lines.append(f"no condition {name}: DICOM files will be secondary captures, for a mammogram must name it")

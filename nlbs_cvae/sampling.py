@@ -24,7 +24,7 @@ from .conditions import match_columns
 from .core import (InputError, command, file_lock, image_grid, progress, read_json, rng, save_png, sha256,
                             show_images, to_uint, write_atomic, write_json)
 from .dataset import Cache
-from .dicom import unwritable, write_dicom, written_side, written_view
+from .dicom import write_dicom, written_side, written_view
 from .metadata import Conditions, Mapping, leads_to_images, mapping_names, read_frame, read_table
 from .prior import Generator
 
@@ -70,13 +70,15 @@ def open_table(
 
 def _table_codes(conditions, df, source):
     "Codes of a table; a condition it has no column for is 'any', and that is said."
-    found, rows = match_columns(df, conditions), 'row' in df and 'row' not in conditions
-    if not found.used:
+    found, rows = match_columns(df, [*conditions.names, *conditions.constants]), 'row' in df and 'row' not in conditions
+    if not set(found.used) & set(conditions.names):
         raise InputError(f"{source}: no column for any condition: it has {', '.join(map(repr, df))}; the conditions are "
                          f"{', '.join(conditions.names)} (--mapping reads an archive's own table)")
     if not len(df): raise InputError(f"{source}: no row")
-    unused = [c for c in found.unused if c not in _OWN_COLUMNS]
-    for line in replace(found, unused=unused).notes('any'): print(f'{source}: {line}')
+    said = replace(found, unused=[c for c in found.unused if c not in _OWN_COLUMNS],
+                   unanswered={n: near for n, near in found.unanswered.items() if n in conditions})
+    said.check_spelling(source)
+    for line in said.notes('any'): print(f'{source}: {line}')
     try: return conditions.encode_table(found.table(df).assign(**({'row': df['row']} if rows else {})))
     except InputError as e: raise InputError(f"{source}: {e}") from None
 
@@ -330,7 +332,7 @@ def generate(
     "Generate images into a folder, or finish an unfinished one."
     if batch_size < 1: raise InputError(f"batch_size={batch_size}: at least one is needed")
     codes, formats = image_codes(generator.conditions, n, conditions, like, seed, mapping), read_formats(formats)
-    if 'dicom' in formats: codes = name_views(generator.conditions, codes, seed, generator.meta.get('constants'))
+    if 'dicom' in formats: codes = name_views(generator.conditions, codes, seed)
     plan = make_plan(generator, codes, seed, steps, guidance, temperature, formats)
     with hold_folder(out, plan, replace) as done:
         if done < len(codes) or not _complete(out, range(len(codes)), plan):
@@ -351,7 +353,7 @@ def make_plan(
     return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature),
                 formats=read_formats(formats), model=model_hash(generator),
                 conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()), resolution=list(generator.resolution),
-                version=__version__, synthetic='yes', **({'constants': dict(c)} if (c := generator.meta.get('constants')) else {}))
+                version=__version__, synthetic='yes', **({'constants': c} if (c := generator.conditions.constants) else {}))
 
 def read_formats(
     formats, # 'png,dicom', or a list
@@ -366,10 +368,9 @@ def name_views(
     conditions:Conditions, # what the model knows
     codes:np.ndarray,      # conditions of each image (n,K)
     seed:int=0,            # of the choice
-    constants=None,        # {condition: value} that all training images shared
 )->np.ndarray:             # codes, with a view and a side in each, as far as the model knows them
     "Give images without view or side one, as often as training images have it; image i's is a function of (seed, i)."
-    check_views(conditions, codes, constants)
+    check_views(conditions, codes)
     codes = codes.copy()
     for k, c in enumerate(conditions):
         if c.name not in ('view', 'laterality'): continue
@@ -382,11 +383,10 @@ def name_views(
 def check_views(
     conditions:Conditions, # what the model knows
     codes:np.ndarray,      # conditions of each image (n,K)
-    constants=None,        # {condition: value} that all training images shared
 ):
     "Say what DICOM files will leave out; an `InputError` for a view or side asked for that they have no word for."
     for name, written in (('view', written_view), ('laterality', written_side)):
-        values = [(constants or {}).get(name)]
+        values = [conditions.constants.get(name)]
         if name in conditions:
             c, col = conditions[name], codes[:, conditions.index(name)]
             drawn = [v for v in range(c.unknown) if not c.counts or c.counts[v]] if (col == c.unknown).any() else []
@@ -551,7 +551,7 @@ def export_images(
     digest = sha256(np.ascontiguousarray(images).tobytes())
     plan = make_plan(generator, codes, [int(s) for s in seeds], steps, 1., 1., formats)
     plan |= dict(drawn=list(drawn), images=digest, mark=f'-{digest[:8]}')
-    if 'dicom' in plan['formats']: check_views(generator.conditions, codes, plan.get('constants'))
+    if 'dicom' in plan['formats']: check_views(generator.conditions, codes)
     with hold_folder(out, plan):
         for i, (x, c) in enumerate(zip(images, codes)):
             write_image(out, i, x, wanted_labels(generator.conditions, c), {**plan, 'seed': plan['seed'][i]})
