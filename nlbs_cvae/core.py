@@ -781,15 +781,24 @@ def _places(s):
     data = {k: v for k in ('archive', 'table', 'cache', 'mapping') if (v := getattr(s.data, k)) and (k != 'mapping' or '/' in v)}
     return dict(data=data, output=dict(results=s.output.results))
 
+def _run_save_places(self:RunFolder, s:Settings):
+    "Write private/places.yaml."
+    self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(self.private/'places.yaml', yaml.safe_dump(_places(s)))
+
 def _run_save_settings(self:RunFolder, s:Settings):
     "Write settings.yaml, and the places into private/."
-    values, places = s.to_dict(), _places(s)
-    for block, keys in places.items(): values[block] |= {k: Path(v).name if k == 'mapping' else '' for k, v in keys.items()}
-    self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(self.private/'places.yaml', yaml.safe_dump(places))
+    values = s.to_dict()
+    for block, keys in _places(s).items(): values[block] |= {k: Path(v).name if k == 'mapping' else '' for k, v in keys.items()}
+    self.save_places(s)
     write_atomic(self.settings_file, yaml.safe_dump(values, sort_keys=False))
 
-RunFolder.save_settings = _run_save_settings
+def _run_came_alone(self:RunFolder)->bool:
+    "Is this a run that was fetched without its private/?"
+    if (self.private/'places.yaml').exists(): return False
+    return read_yaml(self.settings_file).get('output', {}).get('results') == ''
+
+RunFolder.save_places, RunFolder.save_settings, RunFolder.came_alone = _run_save_places, _run_save_settings, _run_came_alone
 
 # %% ../nbs/00_core.ipynb #a6fb4634
 _RENEW, _STALE = 20, 300 # seconds between two renewals; seconds after which a lock of another host is stale

@@ -6,8 +6,8 @@
 __all__ = ['flag_rates', 'make_model', 'make_autoencoder_phase', 'make_prior', 'summary', 'open_run', 'places_of',
            'load_recorded', 'record', 'load_best', 'gallery_rows', 'images_at', 'draw_autoencoder', 'draw_prior',
            'condition_sheets', 'read_flags', 'keep_read_flags', 'kept_flags', 'make_learner', 'Interrupted',
-           'fit_phase', 'KeptFormatter', 'logging_to', 'deterministic', 'Onlooker', 'at_work', 'open_data', 'train',
-           'open_board', 'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history',
+           'fit_phase', 'KeptFormatter', 'logging_to', 'deterministic', 'Onlooker', 'at_work', 'open_data', 'foresight',
+           'train', 'open_board', 'fit_phases', 'training_batches', 'heeding', 'finish', 'model_card', 'read_history',
            'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
@@ -32,6 +32,7 @@ from .core import (InputError, RunFolder, Settings, command, image_shape, in_not
                             write_atomic, write_json)
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
+from .dicom import written_side, written_view
 from .distributed import Group, processes, rank_and_size
 from .losses import AutoencoderPhase, PatchDiscriminator, VAELoss
 from .conditions import Conditions
@@ -112,6 +113,8 @@ def _opened(s, folder, allow):
                                                        "folder; take another run name")
         with folder.lock():
             if not folder.settings_file.exists(): folder.save_settings(s)
+    if folder.came_alone():
+        with folder.lock(): folder.save_places(s) # `record` sees to it that the data are the same
     old, new = _flat(load_recorded(folder)), _flat(s)
     changed = [k for k in new if new[k] != old[k]]
     if refused := [f'{k}: {old[k]} -> {new[k]}' for k in changed if k not in allow]:
@@ -467,6 +470,30 @@ def _data_of(s, group, stop):
         f"{len(cache.rows('train'))} images to train, {len(cache.rows('valid'))} to validate): take fewer processes")
     return cache
 
+# %% ../nbs/04b_training.ipynb #95df393c
+def foresight(
+    conditions:Conditions, # of the cache
+    gpus:int=0,            # on this machine
+    processes:int=1,       # that train together
+)->list:                   # lines
+    "What the user may want to know before the work begins."
+    lines, written = [], dict(view=written_view, laterality=written_side)
+    if gpus > 1 and processes == 1: lines.append(f'{gpus} GPUs are here, this run uses one of them; for all: '
+                                                 f'torchrun --nproc-per-node {gpus} --no-python nlbs_train CONFIG RUN')
+    known = {c.name: c.values for c in conditions if c.name in written} | {k: (v,) for k, v in conditions.constants.items() if k in written}
+    odd = [f'{name} {v}' for name, values in known.items() for v in values if not _can(written[name], v)]
+    if odd: lines.append(f"DICOM export will not be possible for {', '.join(odd)}: a DICOM mammogram can't say that (PNG and NPY are)")
+    if lost := [name for name in written if name not in known]:
+        lines.append(f"the images' {' and '.join(lost)} will not be known: DICOM export of samples will not be mammograms in the standard's sense; "
+                     "a condition, or a constant of the mapping, changes that")
+    return lines
+
+def _can(do, value):
+    "Does it go without an `InputError`?"
+    try: do(value)
+    except InputError: return False
+    return True
+
 # %% ../nbs/04b_training.ipynb #49d050d1
 def train(
     s:Settings,
@@ -483,8 +510,7 @@ def train(
             if group.first: record(folder, s, cache, group.size)
             logging.getLogger('nlbs_cvae').info('run %s: %d training and %d validation images, %d processes', folder.path.name,
                                                 len(cache.rows('train')), len(cache.rows('valid')), group.size)
-            if (n := torch.cuda.device_count()) > 1 and group.size == 1: logging.getLogger('nlbs_cvae').info(
-                '%d GPUs are here, this run uses one of them; for all: torchrun --nproc-per-node %d --no-python nlbs_train CONFIG RUN', n, n)
+            for word in foresight(cache.conditions, torch.cuda.device_count(), group.size): logging.getLogger('nlbs_cvae').info(word)
             generator = fit_phases(s, folder, cache, stop, group)
             if group.first:
                 with stop.ending_at_once(): finish(s, folder, cache, generator)
