@@ -64,7 +64,7 @@ class PhaseLearner(Learner):
         if self.training: self.dl.epoch, self.dl.skip = self.epoch, first
         self.n_iter = len(self.dl)
         for _ in range(first): self.pct_train += 1/(self.n_iter*self.n_epoch) # as the steps before did, to the last bit
-        batches, images = first, min(first*self.dl.bs, self.dl.n) if hasattr(self.dl, 'n') else 0
+        batches, images = first, min(first*self.dl.bs, self.dl.n) if getattr(self.dl, 'n', None) else 0
         for i, batch in enumerate(self.dl, first):
             self.one_batch(i, batch)
             batches, images = batches + 1, images + self.n_images
@@ -72,7 +72,7 @@ class PhaseLearner(Learner):
 
     def _count(self, batches, images):
         "An `InputError` where fewer batches or images came than were asked for."
-        asked = min(self.dl.n, self.n_iter*self.dl.bs) if hasattr(self.dl, 'n') else images # of the loader's whole set
+        asked = min(self.dl.n, self.n_iter*self.dl.bs) if getattr(self.dl, 'n', None) else images # of the loader's whole set
         if batches == self.n_iter and images == asked and batches: return
         raise InputError(f"{'training' if self.training else 'validation'} of epoch {self.epoch + 1}: {batches} of {self.n_iter} batches came, "
                          f"{images} of {asked} images: were processes that feed images lost, for want of memory or of room in /dev/shm? Set "
