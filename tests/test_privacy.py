@@ -1,5 +1,5 @@
 "Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint, nor a failure."
-import base64, json, re, shutil, socket, zlib
+import base64, json, re, shutil, socket, subprocess, sys, zlib
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
@@ -136,3 +136,17 @@ def test_a_run_that_fails(clinic, monkeypatch, way):
     status = folder.read_status()
     assert status['state'] == 'failed' and re.search(WAYS[way.__name__], status['error']), status
     assert not leaks(folder.path, {ID[:8].encode(), USER.encode(), HOST.encode(), str(clinic).encode(), b'my archive/'})
+
+def test_a_notebook_that_fails_twice(clinic):
+    "papermill keeps the name of an error, its traceback and what went to stderr, in each attempt: the terminal alone has it in full."
+    many_faults(clinic, None)
+    overrides = [f'data.archive={clinic}', 'data.mapping=folder', 'data.phantom=0', f'output.results={clinic.parent}/results', 'data.num_workers=0']
+    cmd = [sys.executable, ROOT/'tools'/'notebook.py', '05_train', 'run', 'quick_config', *overrides]
+    for _ in range(2):
+        done = subprocess.run(cmd, cwd=clinic.parent, capture_output=True, text=True)
+        assert done.returncode == 1 and f'{ID[:8]}' in done.stderr and "can't be used" in done.stderr, done.stderr[-2000:]
+    folder = clinic.parent/'results'/'run'
+    kept = (folder/'train.001.ipynb').read_text()
+    assert "can't be used" in kept and (folder/'train.ipynb').exists()
+    assert not leaks(folder, {ID[:8].encode(), USER.encode(), str(clinic).encode(), str(ROOT).encode()})
+    assert ID[:8] in (folder/'private'/'errors.txt').read_text()
