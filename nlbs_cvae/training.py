@@ -340,6 +340,8 @@ def fit_phase(
         try: learn.fit(epochs)
         except InputError as e: raise InputError(str(e).split(':\n\t')[-1], e.full) from None # without fastai's note of the event
         except Exception as e: _explain(e, learn)
+    if not learn.stopped and not learn.opt.opt.state: raise InputError(f"{checkpoint.phase}: no step was taken, every gradient held values that are no "
+        "numbers: reduce training.learning_rate, or look for damaged images, and train under another run name")
     if learn.stopped: raise Interrupted(f"interrupted by {learn.stopped} and saved; the same command goes on")
     load_best(learn, checkpoint.folder/checkpoint.best)
 
