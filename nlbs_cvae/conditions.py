@@ -294,12 +294,12 @@ class ColumnMatch:
         return df.iloc[:, where].set_axis(list(self.used), axis=1)
 
     def notes(self,
-        absent='unknown', # what becomes of a name without a column
+        absent='unknown throughout', # what becomes of a name without a column
     )->list:              # lines of text
         "What isn't used and what isn't answered, in words; nothing to say, no lines."
         lines = [f"columns that nothing uses: {', '.join(map(repr, self.unused))}"] if self.unused else []
-        for name, near in self.unanswered.items():
-            lines.append(f"no column for {name}: {absent} throughout" + (f" (is it {' or '.join(map(repr, near))}?)" if near else ''))
+        near = [n + (f" (is it {' or '.join(map(repr, c))}?)" if c else '') for n, c in self.unanswered.items()]
+        if near: lines.append(f"no column for {', '.join(near)}: {absent}")
         return lines
 
 def match_columns(
