@@ -25,9 +25,9 @@ from fastcore.script import Param
 
 from .core import (InputError, atomic_file, command, image_shape, load_settings, naming_rows, read_json, rng, sha256,
                             show_images, write_atomic, write_json)
-from .metadata import Conditions, Mapping, check_leakage, read_table, split_subjects
+from .metadata import Conditions, Mapping, check_leakage, id_key, read_table, split_subjects
 from .phantom import write_phantom
-from .prepare import (Claim, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical,
+from .prepare import (Claim, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical, mark_labels,
                                page_counts, page_images, page_intensity, page_odd, parse_shard, quarantine, work,
                                write_report)
 from .transforms import Augment
@@ -44,7 +44,9 @@ def make_splits(
     split = split_subjects(plan.table, fractions, seed, previous)
     check_leakage(plan.table.assign(split=split))
     now = pd.DataFrame(dict(subject=plan.table.subject, split=split)).drop_duplicates('subject')
-    if previous is not None: now = pd.concat([previous.reset_index(), now]).drop_duplicates('subject')
+    apart = 0 if previous is None else int((previous.groupby(previous.index.map(id_key)).nunique() > 1).sum())
+    if apart: print(f"{apart} women stood in two splits, under two spellings of their ids: each is in one now")
+    if previous is not None: now = pd.concat([now, previous.reset_index()]).drop_duplicates('subject')
     write_atomic(file, now.to_csv(index=False))
     return split
 
@@ -54,7 +56,7 @@ def cache_tables(
     split:pd.Series, # of each row
 )->tuple:            # table of the prepared images without ids; the private one, with their sources
     "Tables of the prepared images."
-    seen = pd.DataFrame(records).drop(columns='histogram', errors='ignore')
+    seen = pd.DataFrame(records).drop(columns='histogram', errors='ignore').assign(source_row=plan.table['row'].to_numpy())
     df = pd.concat([plan.table.drop(columns='row'), seen], axis=1).assign(split=split)
     for c in ('laterality', 'view', 'age'): # where the table says nothing, the header does
         if c in df: df[c] = df[c].where(df[c].notna(), df[f'header_{c}'])
@@ -102,7 +104,10 @@ def kept_records(plan:Plan):
     file = plan.private/'records.json'
     kept = read_json(file) if file.exists() and (plan.cache/'images.npy').exists() else {}
     if kept.get('key') != plan.key: return None
-    return [{**r, 'source_row': int(row)} for r, row in zip(kept['records'], plan.table.row)]
+    records = [{**r, 'source_row': i} for i, r in enumerate(kept['records'])]
+    faults = [r['fault'] for r in records]
+    mark_labels(plan, records)
+    return records if faults == [r['fault'] for r in records] else None # else images count that are not in images.npy
 
 # %% ../nbs/01d_dataset.ipynb #87cfa692
 def set_statistics(
@@ -141,7 +146,8 @@ def finish(
 ):
     "Make the cache from the chunks, all of them done; where only the table changed, from the images that are there."
     old = kept_records(plan)
-    records = old or [r for c in plan.chunks for r in c.records()]
+    records = old or [{**r, 'source_row': i} for i, r in enumerate(r for c in plan.chunks for r in c.records())]
+    mark_labels(plan, records)
     mark_identical(plan, records)
     faults, findings = quarantine(plan, records), cache_findings(plan, records)
     check_faults(plan, faults, max_faults)
@@ -174,7 +180,7 @@ def _about(plan, settings, records, public, faults, findings):
         images_sha256=sha256(plan.cache/'images.npy'),
         conditions=conditions.with_counts(conditions.encode_table(public)[train.to_numpy()]).to_dict(),
         rows=len(plan.table), faults=Counter(faults.reason), findings=Counter(findings.kind),
-        routes=Counter(r['route'] for r in good),
+        routes=Counter(r['route'] for r in good), notes=list(plan.table.attrs.get('notes', [])),
         statistics=set_statistics([r for r, s in zip(good, split) if s == 'train']), complete=True)
 
 def _remove(folder):
@@ -302,8 +308,9 @@ def prepare_cache(
     recipe = Recipe(shape, window, min_foreground, turned, tuple(rules.modalities), patches)
     plan = _make_plan(archive, table, rules, cache, recipe)
     try:
-        made = _is_made(plan, asked, renew) or kept_records(plan)
-        if not made: work(plan, max_faults, workers or cores(), shard)
+        made = _is_made(plan, asked, renew)
+        for line in [] if made else plan.table.attrs.get('notes', []): print(line)
+        if not (made or kept_records(plan)): work(plan, max_faults, workers or cores(), shard)
         if not _can_finish(plan, asked, renew): return None
         _finish_once(plan, asked, max_faults, renew)
     except OSError as e:

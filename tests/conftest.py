@@ -3,6 +3,7 @@ import os, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
 from project import ROOT, copy_project
@@ -13,6 +14,9 @@ def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
 
 def pytest_configure(config):
+    thorough = config.getoption('--slow') # some seconds of examples, or some thousands of them
+    settings.register_profile('nlbs', max_examples=250 if thorough else 25, deadline=None, suppress_health_check=list(HealthCheck))
+    settings.load_profile('nlbs')
     config.addinivalue_line('markers', 'slow: minutes rather than seconds; run with --slow')
     config.addinivalue_line('markers', 'needs(name): skipped where a program is absent, failed where $NLBS_REQUIRE names it')
 

@@ -1,19 +1,20 @@
 "Headers and tables as nobody would write them: reading gives an image, a table or one clear error, and nothing else."
-import io, os, string, warnings
+import gzip, io, os, string, tempfile, unicodedata, warnings
 from pathlib import Path
 
 import cv2, imagecodecs, numpy as np, pandas as pd, pydicom, pytest
-from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from nlbs_cvae.conditions import Condition, Conditions
+from nlbs_cvae.conditions import Condition, Conditions, match_columns, plain_name, value_key
 from nlbs_cvae.core import InputError, rng
 from nlbs_cvae.dicom import REASONS, ImageFault, Mammogram, read_dicom, read_header, read_image, write_dicom
-from nlbs_cvae.metadata import Mapping, check_leakage, find_findings, mapping_names, read_table, split_subjects
+from nlbs_cvae.metadata import Mapping, check_leakage, find_findings, id_key, mapping_names, read_table, split_subjects
+from nlbs_cvae.tables import is_clutter
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings() # how many examples: tests/conftest.py, more with --slow
 ENCODERS = dict(JPEGLossless=lambda x: imagecodecs.jpeg8_encode(x, lossless=True, predictor=4, bitspersample=12),
                 JPEGLosslessSV1=lambda x: imagecodecs.jpeg8_encode(x, lossless=True, predictor=1, bitspersample=12),
                 JPEGLSLossless=imagecodecs.jpegls_encode,
@@ -285,6 +286,129 @@ def test_rows_of_the_archive(tmp_path, rows):
     for row, code in zip(rows, conditions.decode(conditions.encode_table(df))):
         assert (code['age'] == 'unknown') == (row[4] is None) and (code['cancer'], code['false_positive']) == (row[5] or 'unknown', row[6] or 'unknown')
     find_findings(df, 'nlbs')
+
+# ---- tables: one content, many spellings
+
+HEAD = ['file', 'subject', 'view', 'laterality', 'age', 'cancer']
+WORD = st.text(string.ascii_letters + string.digits + 'äé#*[]?', min_size=1, max_size=8).filter(lambda t: value_key(t) and not t.startswith('#'))
+IMAGE = st.tuples(WORD, st.sampled_from(['CC', 'MLO', '']), st.sampled_from(['L', 'R', '']), st.sampled_from(['', '50', '62.5', '79']), st.sampled_from(['', '0', '1']))
+
+@st.composite
+def dialects(draw, rows):
+    "The bytes of a table in one of the forms that offices give it."
+    separator, end = draw(st.sampled_from([',', ';', '\t', '|'])), draw(st.sampled_from(['\n', '\r\n', '\r']))
+    pad, more = draw(st.sampled_from(['', ' '])), draw(st.integers(0, 2))
+    spelling = draw(st.sampled_from([str, str.upper, str.title, lambda t: f' {t} ']))
+    quote = draw(st.sampled_from([str, lambda t: f'"{t}"']))
+    lines = [(separator + pad).join(quote(f) for f in row) + separator*more for row in [[spelling(h) for h in HEAD], *rows]]
+    for _ in range(draw(st.integers(0, 2))): lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(['', '# a remark', separator*(5 + more)])))
+    text = draw(st.sampled_from(['', f'sep={separator}{end}'])) + end.join(lines) + draw(st.sampled_from(['', end]))
+    data = text.encode(draw(st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16', 'utf-32'])))
+    return gzip.compress(data) if draw(st.booleans()) else data
+
+@QUICK
+@given(images=st.lists(IMAGE, min_size=1, max_size=5), data=st.data())
+def test_one_table_in_many_forms(tmp_path, images, data):
+    rows = [[f'{i}.png', *image] for i, image in enumerate(images)]
+    (tmp_path/'t.csv').write_bytes(data.draw(dialects(rows)))
+    df = read_table(tmp_path/'t.csv', 'folder')
+    assert list(df.path) == [r[0] for r in rows] and list(df.row) == list(range(1, len(rows) + 1))
+    for k, name in enumerate(HEAD[2:], 2): assert [value_key(v) for v in df[name]] == [value_key(r[k]) for r in rows], name
+
+@QUICK
+@given(images=st.lists(IMAGE, min_size=1, max_size=5), data=st.data())
+def test_a_row_that_does_not_fit_is_named(tmp_path, images, data):
+    rows = [[f'{i}.png', *image[:-1], '1'] for i, image in enumerate(images)]
+    bad, at, extra = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, 4)), data.draw(st.booleans())
+    if extra: rows[bad].insert(at, 'x')
+    else: del rows[bad][at]
+    (tmp_path/'t.csv').write_text('\n'.join(','.join(r) for r in [HEAD, *rows]), encoding='utf-8')
+    with pytest.raises(InputError, match=rf'row {bad + 1} \(line {bad + 2}\)'): read_table(tmp_path/'t.csv', 'folder')
+
+# ---- values and ids: spelling makes no difference, and nothing else is the same
+
+def spellings(n):
+    "A whole number as tables have it."
+    sign, digits = '-'*(n < 0), str(abs(n))
+    return st.sampled_from([f'{n}', f'{sign}0{digits}', f'{n}.0', f'{n},00', f' {n} ', f'"{n}.00"', f'{n}.'])
+
+@QUICK
+@given(code=st.integers(-99, 9999), others=st.lists(st.integers(10000, 99999), min_size=1, max_size=3), data=st.data())
+def test_a_code_means_unknown_however_it_is_spelt(tmp_path, code, others, data):
+    mapping = save(tmp_path/'m.yaml', f"""columns: {{path: file, patient: subject, bmi: bmi, kind: kind}}
+derive: {{subject: {{from: '{{patient}}'}}}}
+missing: {{bmi: [{data.draw(spellings(code))!r}], kind: [{data.draw(spellings(code))!r}]}}
+translate: {{kind: {{{', '.join(f'{data.draw(spellings(o))!r}: v{o}' for o in sorted(set(others)))}}}}}
+conditions: {{bmi: {{edges: [20, 30000]}}, kind: [{', '.join(f'v{o}' for o in sorted(set(others)))}]}}
+""".replace('"', ''))
+    numbers = data.draw(st.lists(st.sampled_from([code, *others]), min_size=1, max_size=6))
+    lines = [f'{i};P{i};{data.draw(spellings(n))};{data.draw(spellings(n))}' for i, n in enumerate(numbers)]
+    df = read_table(save(tmp_path/'t.csv', '\n'.join(['file;subject;bmi;kind', *lines])), mapping)
+    assert [None if pd.isna(v) else v for v in df.bmi] == [None if n == code else n for n in numbers]
+    assert [v for v in df.kind] == [None if n == code else f'v{n}' for n in numbers]
+
+@st.composite
+def respelt(draw, name):
+    "The same id as another hand or program would write it."
+    name = draw(st.sampled_from([str, str.upper, str.lower, str.title]))(name)
+    name = unicodedata.normalize(draw(st.sampled_from(['NFC', 'NFD', 'NFKC'])), name)
+    if name.isdecimal(): name = draw(st.sampled_from(['', '0', '00'])) + name + draw(st.sampled_from(['', '.0']))
+    at = draw(st.integers(0, len(name)))
+    return draw(st.sampled_from(['', ' '])) + name[:at] + draw(st.sampled_from(['', '', ' ', '  ', '\xa0']))*(not name[at:at + 2] == '.0') + name[at:]
+
+NAMES = st.one_of(st.integers(1, 10**6).map(str), st.text('abcé-7', min_size=2, max_size=6)).filter(lambda t: value_key(t) and value_key(id_key(t)))
+
+@QUICK
+@given(names=st.lists(NAMES, min_size=3, max_size=30, unique_by=id_key), data=st.data())
+def test_one_woman_is_one_woman(tmp_path, names, data):
+    "However her id is spelt, in the table and in an earlier record of splits, and others are others."
+    written = [(k, data.draw(respelt(n))) for k, n in enumerate(names) for _ in range(2)]
+    df = read_table(save(tmp_path/'t.csv', '\n'.join(['file,subject,view', *(f'{i}.png,"{w}",CC' for i, (_, w) in enumerate(written))])), 'folder')
+    assert df.subject.nunique() == len(names) and all(df.subject[i] == df.subject[i + 1] for i in range(0, len(df), 2))
+    earlier = {data.draw(respelt(n)): data.draw(st.sampled_from(['train', 'valid', 'test'])) for n in names[:len(names)//2] for _ in range(2)}
+    df['split'] = split_subjects(df, previous=earlier)
+    check_leakage(df.assign(subject=[w for _, w in written]))
+    kinds = find_findings(df, 'folder').kind
+    assert (kinds == 'one woman spelt in several ways').sum() == sum(len({w.strip() for j, w in written if j == k}) > 1 for k in range(len(names)))
+
+@QUICK
+@given(nobody=st.sampled_from(['', 'NA', 'nan', 'NaN', 'NULL', 'None', '#N/A', 'n/a', '-', '--', '?', 'unknown', '#REF!', 'N / A', '<NA>']),
+       where=st.sets(st.integers(0, 5), min_size=1), from_path=st.booleans())
+def test_nobody_is_nobody(tmp_path, nobody, where, from_path):
+    assume(not from_path or nobody and '/' not in nobody)
+    mapping = save(tmp_path/'m.yaml', "columns: {path: file, v: v}\nderive: {subject: {from: '{path}', pattern: '^([^/]+)/'}}\nconditions: {v: [CC]}\n")
+    ids = [nobody if i in where else f'P{i}' for i in range(6)]
+    lines = ['file,v', *(f'{w}/{i}.png,CC' for i, w in enumerate(ids))] if from_path else ['file,subject,v', *(f'{i}.png,{w},CC' for i, w in enumerate(ids))]
+    with pytest.raises(InputError, match=f'row {min(where) + 1}\\b.*no subject'):
+        read_table(save(tmp_path/'t.csv', '\n'.join(lines)), mapping if from_path else 'folder')
+
+# ---- names of columns and files
+
+@QUICK
+@given(names=st.lists(st.sampled_from(['view', 'laterality', 'age', 'cancer', 'breast density']), min_size=1, unique=True),
+       others=st.lists(st.text('xyz', min_size=1, max_size=5), max_size=3, unique=True), data=st.data())
+def test_every_column_is_used_or_named(names, others, data):
+    spelt = {n: data.draw(st.sampled_from([n, n.upper(), n.replace(' ', '_'), f' {n}', f'\ufeff{n}', n.replace(' ', '').title()])) for n in names}
+    columns = data.draw(st.permutations([*spelt.values(), *others]))
+    found = match_columns(columns, ['view', 'laterality', 'age', 'cancer', 'breast_density'])
+    assert {plain_name(k): v for k, v in found.used.items()} == {plain_name(k): v for k, v in spelt.items()}
+    assert sorted(found.unused) == sorted(others) and len(found.used) + len(found.unanswered) == 5
+
+FILE = st.text('abA1[]*?!{}.^$\\é ', min_size=1, max_size=6).map(str.strip).filter(
+    lambda t: t and not is_clutter(t) and '\\' not in t and value_key(id_key(t)) and '..' not in t and t.strip('.'))
+
+@QUICK
+@given(women=st.lists(FILE, min_size=1, max_size=5, unique_by=lambda t: id_key(t)))
+def test_data_is_never_a_pattern(tmp_path, women):
+    "Each woman gets the files of her own folder, whatever she is called, and no system's leftovers."
+    root = Path(tempfile.mkdtemp(dir=tmp_path))
+    for i, w in enumerate(women):
+        for name in f'{i}.png', f'{i}b.PNG', '._0.png', 'Thumbs.db', '@eaDir/0.png':
+            (root/w/name).parent.mkdir(parents=True, exist_ok=True)
+            (root/w/name).touch()
+    mapping = save(tmp_path/'m.yaml', "columns: {patient: id}\npath: '{patient}/**/*.png'\nderive: {subject: {from: '{patient}'}, v: {from: CC}}\nconditions: {v: [CC]}\n")
+    df = read_table(save(tmp_path/'t.csv', '\n'.join(['id', *(f'"{w}"' for w in women)])), mapping, root)
+    assert sorted(zip(df.subject, df.path)) == sorted((w, f'{w}/{n}') for i, w in enumerate(women) for n in (f'{i}.png', f'{i}b.PNG'))
 
 # ---- conditions and splits
 
