@@ -339,12 +339,12 @@ def _declared(m, name, texts, header):
 
 def _nobodys(df, agrees, m):
     "What to say about files that no row takes."
-    left = sorted(set(df['path']) - set(df['path'][agrees]))
-    return [f"left out: {len(left)} files whose header fits no row in {', '.join(m.match)}, for example {left[0]}"] if left else []
+    left = set(df['path']) - set(df['path'][agrees])
+    return [f"left out: {len(left)} files whose header fits no row in {', '.join(m.match)}"] if left else []
 
 def _rows_of_files(archive, m):
     "A row for each DICOM file below a folder: what its header says; what to say."
-    root, rows, nobodys = Path(archive), [], []
+    root, rows, nobodys = Path(archive), [], 0
     found = sorted(Files(root).match(2*STAR), key=lambda p: p.split('/'))
     for path in progress(found, 'reading headers', unit='file'):
         dicom_name = Path(path).suffix.lower() in ('.dcm', '.dicom', '.ima')
@@ -354,14 +354,13 @@ def _rows_of_files(archive, m):
             h = {}
         if not dicom_name and not h.get('rows'): continue
         folder, patient = str(Path(path).parent), h.get('patient_id') or ''
-        if _means_nobody(patient): nobodys.append(path)
+        nobodys += _means_nobody(patient)
         rows.append(dict(path=path, patient=h.get('study_uid') or folder if _means_nobody(patient) else patient,
                          study=h.get('study_uid') or folder, **{k: plain_text(h.get(k)) for k in ('laterality', 'view', 'age')}))
     if not rows: raise InputError(f"{archive}: no DICOM files in this folder")
     df = pd.DataFrame(rows, dtype=str)
     for n in ('laterality', 'view', 'age'): df[n] = _declared(m, n, df[n], df[n])
-    return df, [f"{len(nobodys)} of {len(df)} files have no patient's id in their header: each study of theirs counts as a woman "
-                f"of her own, for example {nobodys[0]}"] if nobodys else []
+    return df, [f"{nobodys} of {len(df)} files have no patient's id in their header: each study of theirs counts as a woman of her own"]*(nobodys > 0)
 
 # %% ../nbs/01a_metadata.ipynb #d1a99f1c
 def table_files(
@@ -425,7 +424,8 @@ def _finish(df, m, where):
     df = _contradictions(_women(df, where), m, conditions)
     if m.merge: df = _merge(df, {c.name: _checked(c, df, where) for c in conditions}, m, conditions)
     for c in conditions:
-        df[c.name] = pd.Series([_value(c, t) for t in df[c.name]], df.index, dtype=float if c.edges else object)
+        values = {t: _value(c, t) for t in df[c.name].unique()}
+        df[c.name] = pd.Series([values[t] for t in df[c.name]], df.index, dtype=float if c.edges else object)
     for name in ('laterality', 'view'): df[name] = pd.Series([t or None for t in df[name]], df.index, dtype=object)
     said = [n for n in df if n.startswith(('folder_', 'told_'))]
     first = ['row', 'path', 'subject', 'study', 'laterality', 'view']
@@ -494,6 +494,10 @@ def _women(df, where):
         text, more = df['subject'][nobody.index[0]], f' (and {len(nobody) - 1} more: {_some(nobody[1:])})' if len(nobody) > 1 else ''
         raise InputError(f"{where(nobody.iloc[0])}{more}: no subject{f' ({text!r} is no id)' if text else ''}; "
                          "without it nobody knows which images are one woman's")
+    rounded = df[_keys(df['subject'], lambda t: bool(re.fullmatch(r'\d([.,]\d+)?e\+\d+', id_key(t))))]
+    if len(rounded):
+        raise InputError(f"{where(rounded['row'].iloc[0])}: subject {rounded['subject'].iloc[0]!r} is an id that a spreadsheet has rounded, "
+                         f"so several women may share it ({len(rounded)} rows): save its column as text")
     if 'study' not in df: df['study'] = df['subject']
     written, one = df['subject'], _one_spelling(_keys(df['subject'], id_key), df['subject'])
     if (one != written).any(): df = df.assign(subject=one, told_subject=written)
@@ -502,7 +506,8 @@ def _women(df, where):
 
 def _one_spelling(keys, texts):
     "For each text the first, in the order of the alphabet, of those with its key."
-    first = texts.groupby(keys).min()
+    first = {}
+    for k, t in zip(keys, texts): first[k] = min(t, first.get(k, t))
     return keys.map(first)
 
 def _some(rows): return ', '.join(map(str, list(rows)[:5])) + ', …'*(len(rows) > 5)
@@ -579,10 +584,11 @@ def check_leakage(
     df:pd.DataFrame, # with columns subject and split
 ):
     "An `InputError` where a woman is in two splits."
-    counts = df.groupby(df['subject'].map(id_key))['split'].nunique()
+    women = df['subject'].map(id_key)
+    counts = df.groupby(women)['split'].nunique()
     if (counts > 1).any():
         worst = counts[counts > 1].index
-        rows = ', '.join(map(str, df.get('row', df.index.to_series())[df.subject == worst[0]][:4]))
+        rows = ', '.join(map(str, df.get('row', df.index.to_series())[women == worst[0]][:4]))
         word = f"{len(worst)} women are in more than one split, for example {{}}: nothing may be trained on this"
         raise InputError(word.format(f'that of rows {rows}'), word.format(f'{worst[0]!r} (rows {rows})'))
 
@@ -646,6 +652,8 @@ def _several_folders(df):
 
 def _few_views(df):
     "Studies without both views of both sides, in an archive that has both."
+    for name in _NORMAL: # where the table says nothing, the header does
+        if f'header_{name}' in df: df = df.assign(**{name: df[name].where(df[name].notna(), df[f'header_{name}'])})
     if not ({'L', 'R'} <= set(df.laterality.dropna()) and {'CC', 'MLO'} <= set(df['view'].dropna())): return
     for study, g in df.groupby(['study', 'subject'], sort=False):
         seen = {(a, b) for a, b in zip(g.laterality, g.view) if a in ('L', 'R') and b in ('CC', 'MLO')}
