@@ -100,10 +100,10 @@ class AttentionBlock(nn.Module):
     "Self-attention over the cells of a feature map, added to the input."
     def __init__(self,
         channels:int,      # channels of the feature map
-        head_dim:int=32,   # channels of a head
+        head_dim:int=32,   # channels of a head, at least: heads are as many as divide the channels
     ):
         super().__init__()
-        self.heads = max(1, channels//head_dim)
+        self.heads = next(h for h in range(max(1, channels//head_dim), 0, -1) if channels % h == 0)
         self.norm, self.qkv = GroupNorm(channels), nn.Conv2d(channels, 3*channels, 1)
         self.out = init_zero(nn.Conv2d(channels, channels, 1))
 

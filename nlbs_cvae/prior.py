@@ -11,11 +11,12 @@ import math
 from pathlib import Path
 
 import torch, torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from . import __version__
-from .core import InputError, read_json, sha256, write_atomic, write_json
+from .core import InputError, make_settings, open_regular, read_json, sha256, write_atomic, write_json
 from .cvae import ConditionalVAE, Draws, widths
 from .layers import (AttentionBlock, ConditionEmbedder, Downsample, FiLMLayer, GroupNorm, ResidualBlock, Stack, Upsample,
                               hide_conditions, init_zero)
@@ -401,22 +402,86 @@ def _save(self:Generator,
 
 Generator.save = _save
 
+# %% ../nbs/03a_prior.ipynb #32621808
+_SAID = dict(format=str, version=str, sha256=str, model=dict, prior=(dict, type(None)), conditions=dict, meta=dict)
+_MODEL = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim', 'cond_dropout', 'checkpoint_activations')
+_PRIOR = ('channels', 'blocks', 'width')
+
+def _same_keys(name, d, keys, more=()):
+    "An `InputError` where `d` hasn't these keys, or has others."
+    if absent := [k for k in keys if k not in d]: raise InputError(f"{name}{absent[0]} is missing")
+    if others := [k for k in d if k not in (*keys, *more)]: raise InputError(f"{name}{others[0]}={d[others[0]]!r} is nothing that this version knows")
+
+def _check_config(
+    config,       # what a config.json holds
+)->Conditions:
+    "The conditions of a model; an `InputError` names the first key that can't be right."
+    if not isinstance(config, dict) or config.get('format') != 'nlbs-cvae 1':
+        raise InputError(f"format {config.get('format') if isinstance(config, dict) else config!r}; this version reads 'nlbs-cvae 1'")
+    _same_keys('', config, _SAID)
+    for k, kind in _SAID.items():
+        if not isinstance(config[k], kind): raise InputError(f"{k}={config[k]!r} is of the wrong kind")
+    conditions, model, prior = Conditions.from_dict(config['conditions']), config['model'], config['prior'] or {}
+    _same_keys('model.', model, ('sizes', 'resolution', *_MODEL), ['flags'])
+    if config['prior'] is not None: _same_keys('prior.', prior, _PRIOR)
+    if model['sizes'] != conditions.sizes: raise InputError(f"model.sizes={model['sizes']!r}: these conditions have sizes {conditions.sizes}")
+    _check_flags(model.get('flags', []), conditions)
+    return _check_numbers(model, prior) or conditions
+
+def _check_numbers(model, prior):
+    "An `InputError` for a number outside of the limits of its setting, or of another kind."
+    asked = {k: model[k] for k in _MODEL} | {f'prior_{k}': v for k, v in prior.items()}
+    s = make_settings(dict(data=dict(resolution=model['resolution']), model=asked))
+    for k, v in asked.items():
+        if type(v) is not type(was := getattr(s.model, k)) and not (type(v) is int and type(was) is float): raise InputError(f"model.{k}={v!r} is of the wrong kind")
+    if model['resolution'] != list(s.data.resolution if isinstance(s.data.resolution, tuple) else ()): raise InputError(f"model.resolution={model['resolution']!r}: it must be [height, width]")
+
+def _check_flags(flags, conditions):
+    "An `InputError` where `flags` aren't numbers of conditions with values 0 and 1."
+    ok = isinstance(flags, list) and all(type(k) is int and 0 <= k < len(conditions) for k in flags)
+    if not ok or flags != sorted(set(flags)) or not all(conditions.items[k].is_flag for k in flags):
+        raise InputError(f"model.flags={flags!r}: it must be numbers of conditions with the values 0 and 1, rising")
+
+def _build(cls, config, conditions):
+    "The generator that a checked config.json describes."
+    model = ConditionalVAE(**config['model'])
+    prior = config['prior'] and Prior(conditions.sizes, model.grid_shape, model.latent_dim, **config['prior'], map_shape=model.map_shape)
+    return cls(model, prior or None, conditions, config['meta'])
+
+def _on_paper(*args):
+    "The generator without memory."
+    with torch.device('meta'): return _build(*args)
+
+def _check_weights(path, gen):
+    "An `InputError` where the weights of a file, by its header, aren't those of the model."
+    with open_regular(path, 2**40) as f:
+        if (size := int.from_bytes(f.read(8), 'little')) > 2**23: raise InputError(f"{path}: no safetensors of a model (a header of {size:,} bytes)")
+    try:
+        with safe_open(path, 'pt') as f: found = {k: ((part := f.get_slice(k)).get_shape(), part.get_dtype()) for k in f.keys()}
+    except SafetensorError as e: raise InputError(f"{path}: damaged, no safetensors ({e})") from None
+    wanted = {k: list(v.shape) for k, v in gen.state_dict().items()}
+    _same_keys(f"{path}: the weight ", found, wanted)
+    for k, (shape, kind) in found.items():
+        if shape != wanted[k]: raise InputError(f"{path}: {k} has the shape {shape}, by config.json it must be {wanted[k]}")
+        if kind not in ('F32', 'F16', 'I64'): raise InputError(f"{path}: {k} is of the kind {kind}; a model has F32 or F16")
+
 # %% ../nbs/03a_prior.ipynb #5cde6751
 def _from_pretrained(cls,
     folder,       # a folder that `save` wrote
     device='cpu', # where to put it
 )->Generator:
     "Open a trained model; an `InputError` says what is wrong with its files."
-    folder = Path(folder)
-    config, weights = read_json(folder/'config.json'), folder/'model.safetensors'
-    if config.get('format') != 'nlbs-cvae 1':
-        raise InputError(f"{folder/'config.json'}: format {config.get('format')!r}; this version reads 'nlbs-cvae 1'")
-    if not weights.exists(): raise InputError(f"{weights}: no such file")
+    path, weights = Path(folder)/'config.json', Path(folder)/'model.safetensors'
+    config = read_json(path, most=2**20)
+    try: conditions = _check_config(config)
+    except InputError as e: raise InputError(f"{path}: {e}") from None
+    _check_weights(weights, _on_paper(cls, config, conditions))
     if sha256(weights) != config['sha256']: raise InputError(f"{weights}: damaged, or of another model (its SHA-256 isn't that of config.json)")
-    model = ConditionalVAE(**config['model'])
-    prior = config['prior'] and Prior(config['model']['sizes'], model.grid_shape, model.latent_dim, **config['prior'], map_shape=model.map_shape)
-    gen = cls(model, prior, Conditions.from_dict(config['conditions']), config['meta'])
-    gen.load_state_dict(load_file(weights))
+    gen, values = _build(cls, config, conditions), load_file(weights)
+    if odd := [k for k, v in values.items() if not v.isfinite().all()]: raise InputError(f"{weights}: {odd[0]} holds numbers that aren't finite; the model is damaged")
+    if gen.model.flags and values['model.finding_net.flags'].tolist() != gen.model.flags:
+        raise InputError(f"{weights}: maps of the conditions {values['model.finding_net.flags'].tolist()}, but {path.name} says model.flags={gen.model.flags}")
+    gen.load_state_dict(values)
     gen.sha256 = config['sha256']
     return gen.to(device).eval()
 
