@@ -143,10 +143,10 @@ def server(
         except subprocess.TimeoutExpired: process.kill()
         process.wait()
 
-def explorer_page(model, out, cwd):
+def explorer_page(model, out, cwd, *more, **env):
     "The explorer through voila, as nlbs_explore starts it."
-    command = [Path(sys.executable).with_name('nlbs_explore'), model, '--out', out, '--port', free_port(), '--no_browser']
-    return server(command, r'http://127\.0\.0\.1:\d+/\?token=\w+', cwd)
+    command = [Path(sys.executable).with_name('nlbs_explore'), model, '--out', out, '--port', free_port(), *(more or ['--no_browser'])]
+    return server(command, r'http://127\.0\.0\.1:\d+/\?token=\w+', cwd, **env)
 
 def jupyter_lab(folder, cwd):
     "JupyterLab on a folder; no news, no extension manager, nothing fetched."

@@ -1,4 +1,6 @@
 "The explorer in a real browser: JupyterLab and voila, controls moved, the image seen to change, the export found on disk."
+import shutil, subprocess, urllib.error, urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat, pandas as pd, pytest
@@ -13,7 +15,7 @@ pytestmark = [pytest.mark.needs('browser'), pytest.mark.timeout(600)] # for a cr
 def served(tiny_run, tmp_path_factory):
     "The page's address and the folder it exports to."
     cwd = tmp_path_factory.mktemp('page')
-    with explorer_page(tiny_run, cwd/'out', cwd) as url: yield url, cwd/'out'
+    with explorer_page(tiny_run, cwd/'out', cwd, '--no_browser', '--real', '--models', cwd/'models') as url: yield url, cwd/'out'
 
 def ready(page):
     "The explorer, open, refined, its directions found."
@@ -66,9 +68,10 @@ def test_page_through_voila(served, tmp_path):
         page.status('1 in the basket')
         page.click('.nlbs-keep')
         page.status('in the basket already')
-        page.fill('.nlbs-folder', '/dev/null/below')
-        page.click('.nlbs-export')
-        page.status("/dev/null/below: can't be written to")
+        for bad in ('/dev/null/below', out.parent/'out2', '../x'): # elsewhere
+            page.fill('.nlbs-folder', bad)
+            page.click('.nlbs-export')
+            page.status(f"{bad}: this page was started to export below")
         page.fill('.nlbs-folder', out)
         page.click('.nlbs-export')
         page.status('1 synthetic images in')
@@ -95,17 +98,75 @@ def test_a_stranger_sees_nothing(served, tmp_path):
         page.driver.get(url.partition('?')[0])
         assert not page.all('.nlbs-image') and 'login' in page.driver.current_url
 
+def opened(url):
+    "What a server answers to somebody without the token: status, text."
+    try:
+        with urllib.request.urlopen(url) as o: return o.status, o.read().decode(errors='replace')
+    except urllib.error.HTTPError as e: return e.code, ''
+
+def test_no_files_and_no_kernels_for_anybody(served):
+    "Pictures that lie beside the page's notebook, kernels and their sockets."
+    host = served[0].partition('/?')[0]
+    for path in ('voila/files/explore.ipynb', 'voila/files/guides/results/x.png', 'voila/files/..%2fresults%2fx.png', 'files/x.png', 'api/kernels', 'api/contents',
+                 f'api/kernels/{"0"*8}-0000-0000-0000-{"0"*12}', 'voila/tree', 'api/sessions', 'terminals/1'):
+        status, text = opened(f'{host}/{path}')
+        assert status in (403, 404, 405) or 'Password or token' in text or 'login' in text, path
+
+EVIL = '<img src=x onerror="window.taken=1"><script>window.taken=1</script>'
+
+def test_strangers_model_and_nobody_real(tiny_run, tmp_path):
+    "Values of conditions are text, not HTML; without --real no real woman is shown; other hosts' names are refused; no address in a command line."
+    from nlbs_cvae.prior import Generator
+    g, browsing = Generator.from_pretrained(tiny_run/'model'), tmp_path/'browser'
+    g.conditions.items = tuple(replace(c, values=(EVIL, *c.values[1:]), edges=()) if i == 0 else c for i, c in enumerate(g.conditions))
+    g.save(tmp_path/'evil')
+    browsing.write_text(f'#!/bin/sh\nprintf "%s" "$*" > {tmp_path}/asked.part && mv {tmp_path}/asked.part {tmp_path}/asked\n')
+    browsing.chmod(0o755)
+    with explorer_page(tmp_path/'evil', tmp_path/'out', tmp_path, '--real', BROWSER=f'{browsing} %s') as url, browser(tmp_path) as page:
+        page.until(lambda: (tmp_path/'asked').exists(), 'a browser to be called')
+        asked, token = (tmp_path/'asked').read_text(), url.partition('token=')[2]
+        lead = Path(urllib.request.url2pathname(asked.removeprefix('file://')))
+        assert token not in asked and token in lead.read_text() and lead.stat().st_mode & 0o077 == 0 == lead.parent.stat().st_mode & 0o077
+        commands = subprocess.run(['ps', '-eo', 'args', 'ww'], capture_output=True, text=True).stdout if shutil.which('ps') else ''
+        assert token not in commands
+        page.driver.get(asked)
+        ready(page)
+        options = [o.get_property('textContent') for o in page.all('.nlbs-condition-view option')]
+        assert EVIL in options
+        page.choose('condition-view', EVIL)
+        page.final('onerror')
+        page.tab('Every condition')
+        page.click('.nlbs-every')
+        page.status('One condition changed')
+        assert page.driver.execute_script('return window.taken') is None
+    with explorer_page(tiny_run, tmp_path/'out', tmp_path) as url, browser(tmp_path) as page:
+        page.driver.get(url)
+        ready(page)
+        page.tab('Compare')
+        page.click('.nlbs-compare')
+        page.status('look most like')
+        assert 'not shown' in page.one('.nlbs-compare-shown').text and len(page.all('.nlbs-compare-shown img')) == 1
+        page.driver.get(url.replace('127.0.0.1', 'localhost'))
+        ready(page)
+
 def test_other_models_and_bad_ones(served, tiny_run, tmp_path):
     from nlbs_cvae.prior import Generator
     g = Generator.from_pretrained(tiny_run/'model')
-    Generator(g.model, None, g.conditions, g.meta).save(tmp_path/'unfinished')
+    models = served[1].parent/'models'
+    Generator(g.model, None, g.conditions, g.meta).save(models/'unfinished')
+    (models/'away').symlink_to(tmp_path)
+    g.save(tmp_path/'mine')
     with browser(tmp_path) as page:
         page.driver.get(served[0])
         ready(page)
-        page.fill('.nlbs-model', tmp_path/'nothing')
+        for bad in (tmp_path/'mine', models/'away'/'mine', tmp_path/'nothing'): # elsewhere, there or not
+            page.fill('.nlbs-model', bad)
+            page.click('.nlbs-open')
+            page.status(f'{bad}: this page was started for models in')
+        page.fill('.nlbs-model', models/'nothing')
         page.click('.nlbs-open')
         page.status('no model here')
-        page.fill('.nlbs-model', tmp_path/'unfinished')
+        page.fill('.nlbs-model', models/'unfinished')
         page.click('.nlbs-open')
         page.status('This model has no prior')
         page.fill('.nlbs-model', 'cbis_64') # of another size, with other conditions
