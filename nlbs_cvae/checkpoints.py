@@ -7,12 +7,12 @@ __all__ = ['save_checkpoint', 'load_checkpoint', 'copy_file', 'kept_checkpoints'
            'set_rng_state']
 
 # %% ../nbs/00c_checkpoints.ipynb #e2c3157f
-import errno, hashlib, io, json, logging, os, random, shutil, struct
+import errno, hashlib, io, json, logging, os, random, re, shutil, struct, zipfile
 from pathlib import Path
 
 import numpy as np, torch
 
-from .core import InputError, atomic_file
+from .core import InputError, atomic_file, open_regular
 
 # %% ../nbs/00c_checkpoints.ipynb #11d2339f
 _HASH = 64 # characters of a SHA-256
@@ -38,10 +38,29 @@ def load_checkpoint(
     path, # a file that `save_checkpoint` wrote
 )->dict:
     "Read a checkpoint on the CPU; an `InputError` when it is missing or damaged."
-    try: data = memoryview(Path(path).read_bytes())
-    except FileNotFoundError: raise InputError(f"{path}: no such checkpoint") from None
-    if hashlib.sha256(data[:-_HASH]).hexdigest().encode() != data[-_HASH:]: raise InputError(f"{path}: damaged checkpoint")
-    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    if not Path(path).exists(): raise InputError(f"{path}: no such checkpoint")
+    with open_regular(path, 2**40) as f:
+        if not _is_whole(f): raise InputError(f"{path}: damaged checkpoint")
+        try:
+            f.seek(0)
+            if any(o.compress_type for o in zipfile.ZipFile(f).infolist()): raise ValueError('compressed, which torch never does')
+            f.seek(0)
+            state = torch.load(f, map_location='cpu', weights_only=True)
+        except Exception as e: raise InputError(f"{path}: not a checkpoint of ours ({str(e) or type(e).__name__})"[:300]) from None
+    if not isinstance(state, dict): raise InputError(f"{path}: not a checkpoint of ours (a {type(state).__name__})")
+    return state
+
+def _is_whole(f):
+    "Does a file end in the hash of what stands before? Read a piece at a time: what is no checkpoint may be of any size."
+    left, h = os.fstat(f.fileno()).st_size - _HASH, hashlib.sha256()
+    if left <= 0: return False
+    f.seek(left)
+    if not re.fullmatch(rb'[0-9a-f]{64}', end := f.read(_HASH)): return False
+    f.seek(0)
+    while left > 0 and (part := f.read(min(left, 2**22))):
+        h.update(part)
+        left -= len(part)
+    return h.hexdigest().encode() == end
 
 # %% ../nbs/00c_checkpoints.ipynb #68ad2857
 def copy_file(

@@ -319,8 +319,10 @@ def read_metrics(
 )->dict:  # {metric: {column: Score}}
     "Scores from a file."
     d = read_json(path)
-    if d.get('schema') != SCHEMA: raise InputError(f"{path}: schema {d.get('schema')!r}; this version reads {SCHEMA!r}")
-    return {m: {c: Score(**{**s, 'n': tuple(s['n'])}) for c, s in row.items()} for m, row in d['scores'].items()}
+    found = d.get('schema') if isinstance(d, dict) else d
+    if found != SCHEMA: raise InputError(f"{path}: schema {found!r}; this version reads {SCHEMA!r}")
+    try: return {m: {c: Score(**{**s, 'n': tuple(s['n'])}) for c, s in row.items()} for m, row in d['scores'].items()}
+    except (KeyError, TypeError, AttributeError) as e: raise InputError(f"{path}: damaged, these are no scores ({type(e).__name__}: {e})") from None
 
 def show_scores(
     e:Evaluation,

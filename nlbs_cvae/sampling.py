@@ -504,13 +504,21 @@ def read_images(
 )->np.ndarray:         # float32 (N,H,W) in [-1,1]
     "The images of a manifest; an `InputError` names one that is missing, unreadable or of another size."
     df = read_manifest(folder) if manifest is None else manifest
-    if (df.file == 'images.npy').all(): return _read_npy(Path(folder)/'images.npy', df)
-    ims, size = [_read_image(Path(folder)/f) for f in df.file], lambda im: 'x'.join(map(str, im.shape))
+    if (df.file == 'images.npy').all(): return _read_npy(_named_file(folder, 'images.npy'), df)
+    ims, size = [_read_image(_named_file(folder, f)) for f in df.file], lambda im: 'x'.join(map(str, im.shape))
     for f, im in zip(df.file, ims):
         if im.shape != ims[0].shape:
             raise InputError(f"{Path(folder)/f}: {size(im)} pixels, but {df.file.iloc[0]} has {size(ims[0])}; all images "
                              f"must have one size")
     return np.stack(ims)
+
+def _named_file(folder, name):
+    "The file of a manifest's row: one of its own folder, links followed; a manifest may come from anybody."
+    try: path, inside = Path(folder)/name, (Path(folder)/name).resolve().is_relative_to(Path(folder).resolve())
+    except (ValueError, RuntimeError, OSError): inside = False
+    if not inside: raise InputError(f"{Path(folder)/'manifest.csv'}: names {name!r}, which lies outside of its folder")
+    if path.exists() and not path.is_file(): raise InputError(f"{path}: named in the manifest, but not a regular file")
+    return path
 
 def _read_npy(path, df):
     "The images of a manifest from the one array that holds them."
@@ -532,7 +540,7 @@ def _read_image(path):
             if im.mode not in ('L', 'I', 'I;16'): raise ValueError(f'{im.mode}, not grey of 8 or 16 bits')
             return np.asarray(im)/np.float32(127.5 if im.mode == 'L' else 32767.5) - 1
     except FileNotFoundError: raise InputError(f"{path}: named in the manifest, but missing") from None
-    except (OSError, AttributeError, ValueError) as e:
+    except Exception as e: # a stranger's file: whatever its reader says
         raise InputError(f"{path}: can't be read as an image ({e})") from None
 
 # %% ../nbs/06_sampling.ipynb #bc7d4090

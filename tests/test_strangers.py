@@ -1,7 +1,7 @@
 "Models and checkpoints from strangers: whatever their files say, it is a line that names the file, soon, and nothing is built from it."
-import copy, json, os, random, struct
+import copy, json, os, random, struct, zlib
 
-import pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from nlbs_cvae import prior as prior_module
 from nlbs_cvae.checkpoints import load_checkpoint, save_checkpoint
 from nlbs_cvae.conditions import Condition, Conditions
@@ -168,3 +168,27 @@ def test_cut_and_flipped(model):
             except InputError as e: assert len(str(e).splitlines()) == 1
         (folder/name).write_bytes(data)
     Generator.from_pretrained(folder)
+
+@pytest.mark.parametrize('name', ['../secret.png', '/secret.png', 'link.png', 'folder/../../secret.png', 'a\0b', 'pipe.png', 'bomb.png', 'text.png', 'x.dcm'])
+def test_manifest_that_points_elsewhere(tmp_path, name):
+    "A folder of samples from somebody: its manifest names files of its own, and those are images."
+    from nlbs_cvae.core import save_png
+    from nlbs_cvae.sampling import read_images
+    from PIL import Image
+    folder, secret = tmp_path/'samples', tmp_path/'secret.png'
+    (folder/'folder').mkdir(parents=True)
+    save_png(secret, np.zeros((8, 8), np.uint8))
+    (folder/'link.png').symlink_to(secret)
+    os.mkfifo(folder/'pipe.png')
+    bomb = bytearray(secret.read_bytes())
+    bomb[16:24] = struct.pack('>II', 10**5, 10**5)
+    bomb[29:33] = struct.pack('>I', zlib.crc32(bomb[12:29]))
+    (folder/'bomb.png').write_bytes(bomb)
+    for odd in ('text.png', 'x.dcm'): (folder/odd).write_text('not an image')
+    with pytest.raises(InputError, match='outside of its folder|regular|image'): read_images(folder, pd.DataFrame(dict(row=[0], file=[name if name != '/secret.png' else str(secret)])))
+
+@pytest.mark.parametrize('text', ['[]', '3', '{}', '{"schema": "nlbs-cvae metrics 1"}', '{"schema": "nlbs-cvae metrics 1", "scores": 3}', '{"schema": "nlbs-cvae metrics 1", "scores": {"a": {"b": {"value": 1}}}}'])
+def test_metrics_that_are_none(tmp_path, text):
+    from nlbs_cvae.report import read_metrics
+    (tmp_path/'m.json').write_text(text)
+    with pytest.raises(InputError, match='m.json'): read_metrics(tmp_path/'m.json')
