@@ -32,7 +32,7 @@ from .core import (InputError, RunFolder, Settings, command, image_shape, in_not
                             write_atomic, write_json)
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
-from .dicom import written_side, written_view
+from .dicom import unwritable
 from .distributed import Group, processes, rank_and_size
 from .losses import AutoencoderPhase, PatchDiscriminator, VAELoss
 from .conditions import Conditions
@@ -479,22 +479,8 @@ def foresight(
     processes:int=1,       # that train together
 )->list:                   # lines
     "What the user may want to know before the work begins."
-    lines, written = [], dict(view=written_view, laterality=written_side)
-    if gpus > 1 and processes == 1: lines.append(f'{gpus} GPUs are here, this run uses one of them; for all: '
-                                                 f'torchrun --nproc-per-node {gpus} --no-python nlbs_train CONFIG RUN')
-    known = {c.name: c.values for c in conditions if c.name in written} | {k: (v,) for k, v in conditions.constants.items() if k in written}
-    odd = [f'{name} {v}' for name, values in known.items() for v in values if not _can(written[name], v)]
-    if odd: lines.append(f"DICOM export will not be possible for {', '.join(odd)}: a DICOM mammogram can't say that (PNG and NPY are)")
-    if lost := [name for name in written if name not in known]:
-        lines.append(f"the images' {' and '.join(lost)} will not be known: DICOM export of samples will not be mammograms in the standard's sense; "
-                     "a condition, or a constant of the mapping, changes that")
-    return lines
-
-def _can(do, value):
-    "Does it go without an `InputError`?"
-    try: do(value)
-    except InputError: return False
-    return True
+    idle = f'{gpus} GPUs are here, this run uses one of them; for all: torchrun --nproc-per-node {gpus} --no-python nlbs_train CONFIG RUN'
+    return [idle]*(gpus > 1 and processes == 1) + [f'samples as DICOM will not be possible, or not in full: {line}' for line in unwritable(conditions)]
 
 # %% ../nbs/04b_training.ipynb #49d050d1
 def train(
