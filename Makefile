@@ -7,6 +7,9 @@ py         = .venv/bin/python
 # threads that wait leave the processor to others: two to three times as fast where the machine is shared; those of
 # make explore wait awake: on a machine of one's own it then answers in half the time
 export OMP_WAIT_POLICY ?= passive
+# names reach the programs as they are, whatever letters are in them; OVERRIDES is taken apart there, quotes and all
+export RUN CONFIG MODEL
+train evaluate: export NLBS_OVERRIDES := $(NLBS_OVERRIDES) $(OVERRIDES)
 
 help:     ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ {sub(/:.*/, "", $$1); printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -16,20 +19,20 @@ demo: setup     ## the whole way on a digital phantom: archive, training, sample
 	@$(py) tools/demo.py
 quick: setup    ## a training run of seconds: does everything work here?
 	@$(py) tools/notebook.py 05_train quick quick_config
-train: setup    ## train: make train RUN=mine CONFIG=training_config OVERRIDES="data.archive=/path/to/archive"
-	@$(py) tools/notebook.py 05_train '$(RUN)' '$(CONFIG)' $(OVERRIDES)
-evaluate: setup ## metrics and report of a run: make evaluate RUN=mine
-	@$(py) tools/notebook.py 07_evaluate '$(RUN)'
-test: setup     ## every notebook and every test but the slow ones
+train: setup    ## train: make train RUN=mine CONFIG=training_config OVERRIDES="data.archive='/path/to/an archive'"
+	@$(py) tools/notebook.py 05_train "$$RUN" "$$CONFIG"
+evaluate: setup ## metrics and report of a run: make evaluate RUN=mine OVERRIDES="evaluation.samples=500"
+	@$(py) tools/notebook.py 07_evaluate "$$RUN"
+test: setup     ## every notebook and every test, without the cells and tests marked slow (minutes each)
 	@$(py) tools/test.py
-test-all: setup ## the slow ones too
+test-all: setup ## those too
 	@$(py) tools/test.py --slow
 bench: setup    ## speed and quality beside other libraries: hours, most of it the quality table
 	@$(py) tools/bench.py full
 bench-quick: setup ## the same in minutes, before and after a change
 	@$(py) tools/bench.py quick
 explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
-	@env -u OMP_WAIT_POLICY .venv/bin/nlbs_explore $(MODEL)
+	@env -u OMP_WAIT_POLICY .venv/bin/nlbs_explore $${MODEL:+"$$MODEL"}
 lab: setup      ## JupyterLab on the notebooks
 	@$(py) -m jupyterlab nbs
 library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them

@@ -6,7 +6,7 @@
 __all__ = ['Group', 'rank_and_size', 'meeting_point', 'processes']
 
 # %% ../nbs/00b_distributed.ipynb #caa68bf7
-import io, os, subprocess, sys, threading, time
+import io, math, os, subprocess, sys, threading, time
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -135,13 +135,16 @@ def _first_does(self:Group,
 ):            # what the work returned in the first process, elsewhere None
     "Let the first process do something while the others wait."
     self.meetings += 1
-    key, until = f'done {self.meetings}', time.monotonic() + wait.total_seconds()
+    key, until, told = f'done {self.meetings}', time.monotonic() + wait.total_seconds(), time.monotonic()
     if self.first:
         done = do()
         if self.store: self.store.set(key, '1')
         return done
     while not self.store.check([key]):
         if word := self._word(): raise InputError(word)
+        if self.rank == 1 and time.monotonic() > told + 50: # one speaks for all that wait
+            told = time.monotonic()
+            print(f'process {self.rank} waits for the first one: {what}', file=sys.stderr, flush=True)
         if time.monotonic() > until: raise InputError(f"{what}: the first process was not done in {wait}; do this step by itself first")
         time.sleep(.2)
 
@@ -151,11 +154,12 @@ Group.first_does = _first_does
 def rank_and_size(
     env=None, # variables (None: of this process)
 )->tuple:     # number of this process, number of all
-    "As torchrun or srun say; (0, 1) otherwise."
+    "As torchrun or srun say; (0, 1) otherwise, and for what is typed in a shell that srun has opened."
+    typed = env is None and sys.stdin is not None and sys.stdin.isatty()
     env = os.environ if env is None else env
-    for rank, size in (('RANK', 'WORLD_SIZE'), ('SLURM_PROCID', 'SLURM_STEP_NUM_TASKS')):
-        if rank in env and size in env: return int(env[rank]), int(env[size])
-    return 0, 1
+    if 'RANK' in env and 'WORLD_SIZE' in env: return int(env['RANK']), int(env['WORLD_SIZE'])
+    if typed or 'SLURM_STEP_NUM_TASKS' not in env or 'SLURM_PROCID' not in env: return 0, 1
+    return int(env['SLURM_PROCID']), int(env['SLURM_STEP_NUM_TASKS'])
 
 def meeting_point(
     env=None, # variables (None: of this process)
@@ -170,15 +174,39 @@ def meeting_point(
     return f"tcp://{hosts.stdout.split()[0]}:{20000 + int(env.get('SLURM_JOB_ID', 0)) % 20000}"
 
 # %% ../nbs/00b_distributed.ipynb #e15d97b6
+_ASK = timedelta(seconds=5) # most time for one knock at the door: an interrupt is heeded between two
+
+def _open_store(where, rank, size):
+    "The store at `where`, which the first process holds, or torchrun's agent for all."
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True': return next(dist.rendezvous('env://', rank, size, timeout=_ASK))[0]
+    host, _, port = where.removeprefix('tcp://').rpartition(':')
+    return dist.TCPStore(host, int(port), size, rank == 0, timeout=_ASK, wait_for_workers=False, multi_tenant=True)
+
 def _meet(rank, size, wait):
-    "A store that all processes have come to."
-    where = meeting_point()
-    url = 'env://' if 'MASTER_ADDR' in os.environ and 'RANK' in os.environ else where # torchrun holds a store of its own, which only env:// finds
-    try: store, *_ = next(dist.rendezvous(url, rank, size, timeout=wait))
-    except (RuntimeError, ValueError) as e:
-        raise InputError(f"process {rank} of {size} didn't find the others at {where} in {wait}: are all of them started, "
-                         f"and is the port free? ({str(e).splitlines()[0][:200]})") from None
-    return dist.PrefixStore('nlbs', store)
+    "A store that all processes have come to. Waiting is said, and ends when it is interrupted."
+    where, start, store, say, missing, why = meeting_point(), time.monotonic(), None, 3, 'the first one', ''
+    while True:
+        try:
+            store = store or _enter(where, rank, size, wait)
+            if not (absent := [r for r in range(size) if not store.check([f'here {r}'])]): return store
+            missing, why = f"process {', '.join(map(str, absent))}", ''
+        except (RuntimeError, ValueError) as e: why = f': {str(e).splitlines()[0][:200]}' # nobody is there yet, or the port is another's
+        waited = time.monotonic() - start
+        if waited > min(wait.total_seconds(), 30 if why and rank == 0 else math.inf):
+            raise InputError(f"process {rank} of {size} didn't find {missing} at {where} in {waited:.0f} s: are all of them started, and is the "
+                             f"port free?{why}")
+        if waited > say:
+            say += 30
+            print(f"process {rank} of {size} waits for {missing} at {where}, {waited:.0f} s so far{why}. To train with this one alone, stop it "
+                  "and take SLURM_STEP_NUM_TASKS or WORLD_SIZE out of its environment", file=sys.stderr, flush=True)
+        time.sleep(.2)
+
+def _enter(where, rank, size, wait):
+    "This process's way into the store, in which it says that it is here."
+    store = dist.PrefixStore('nlbs', _open_store(where, rank, size))
+    store.set_timeout(wait)
+    store.set(f'here {rank}', '1')
+    return store
 
 @contextmanager
 def processes(
@@ -187,6 +215,9 @@ def processes(
     "The `Group` of this run's processes, for the block; just this one where no others were started."
     rank, size = rank_and_size()
     if size == 1:
+        if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1 and 'RANK' not in os.environ:
+            print(f"SLURM counts {os.environ['SLURM_STEP_NUM_TASKS']} tasks here, but this was typed at a terminal: it trains alone; srun nlbs_train ... "
+                  "starts them all", file=sys.stderr, flush=True)
         yield Group()
         return
     store, cuda = _meet(rank, size, wait), torch.cuda.is_available()

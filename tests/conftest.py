@@ -46,14 +46,22 @@ def place(tmp_path_factory):
 @pytest.fixture(scope='session')
 def run_tool(place):
     "Run a script of tools/ as `make` would, but from `place`."
-    def run(*args): return subprocess.run([sys.executable, ROOT/'tools'/args[0], *args[1:]], cwd=place, capture_output=True, text=True)
+    def run(*args, **env):
+        return subprocess.run([sys.executable, ROOT/'tools'/args[0], *args[1:]], cwd=place, env={**os.environ, **env}, capture_output=True, text=True)
     return run
+
+def hostile(place):
+    "Surroundings that must not matter: another Python's kernel in front of ours, a folder for temporary files too long for sockets."
+    kernel, scratch = place/'module'/'kernels'/'python3', place/('scratch_of_a_job_'*6)/'x'
+    for folder in (kernel, scratch): folder.mkdir(parents=True, exist_ok=True)
+    (kernel/'kernel.json').write_text('{"argv": ["/bin/false", "{connection_file}"], "display_name": "Python 3", "language": "python"}')
+    return dict(JUPYTER_PATH=str(kernel.parent.parent), TMPDIR=str(scratch))
 
 @pytest.fixture(scope='session')
 def tiny_run(place, run_tool):
     "A finished and evaluated run of seconds, made once for all tests: its folder."
     for args in (('05_train', 'tiny', 'quick_config'), ('07_evaluate', 'tiny')):
-        done = run_tool('notebook.py', *args)
+        done = run_tool('notebook.py', *args, **hostile(place))
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return place/'results'/'tiny'
 

@@ -6,12 +6,34 @@ from pathlib import Path
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in the kernel warns about frozen modules
 
 import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
-from nlbs_cvae.core import InputError, job_id, load_settings, write_atomic
+from nlbs_cvae.core import InputError, job_id, load_settings, run_name, write_atomic
 from nlbs_cvae.training import places_of
 
 from project import NBS, ROOT
+
+class OwnKernel(AsyncKernelManager):
+    "The kernel is this very Python. A cluster's module, or an earlier installation, may have put another one's `python3` in front."
+    @property
+    def kernel_spec(self):
+        return KernelSpec(argv=[sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='Python', language='python')
+
+SOCKET = 103 # bytes that the name of a socket may have: macOS takes 103, Linux 107; a job's TMPDIR can be longer
+
+def sockets_folder(
+    *places, # where to try; default: the folder for temporary files, then those with short names
+)->tempfile.TemporaryDirectory:
+    "A new folder, this user's alone, whose sockets have names that the system takes."
+    places = places or (tempfile.gettempdir(), os.environ.get('XDG_RUNTIME_DIR', ''), '/tmp', '/var/tmp', '/dev/shm')
+    for place in places:
+        if not place or len(os.fsencode(f'{place}/nlbs-12345678/kernel-99')) > SOCKET: continue
+        try: return tempfile.TemporaryDirectory(prefix='nlbs-', dir=place)
+        except OSError: continue
+    raise InputError(f"no folder for the notebook's sockets: their names may have {SOCKET} letters, and {', '.join(filter(None, places))} "
+                     "are longer or can't be written to; set TMPDIR to a folder with a short name")
 
 def through(
     folder, # of this call alone
@@ -68,9 +90,9 @@ def run_notebook(
     done.parent.mkdir(parents=True, exist_ok=True)
     keep_attempt(done)
     try:
-        with tempfile.TemporaryDirectory(prefix='nlbs-') as sockets, said_in_full(folder):
+        with sockets_folder() as sockets, said_in_full(folder):
             papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
-                                       stderr_file=sys.stderr, config=through(sockets))
+                                       stderr_file=sys.stderr, config=through(sockets), kernel_manager_class=OwnKernel)
     finally:
         if done.exists(): without_places(done, settings)
     return done
@@ -78,15 +100,15 @@ def run_notebook(
 def main(
     name,                  # the notebook
     run,                   # name of the run
-    config='quick_config', # for training: name or path of the settings
-    *overrides,            # for training: block.key=value
+    config='quick_config', # name or path of the settings
+    *overrides,            # block.key=value
 ):
     "The command line: errors are one line."
     try:
         settings = load_settings(config, overrides)
-        folder = Path(settings.output.results)/run
-        training = dict(run=run, config=config, overrides=list(overrides))
-        print('Executed notebook:', run_notebook(name, folder, settings, **(training if name == '05_train' else dict(run=str(folder)))))
+        folder = Path(settings.output.results)/run_name(run)
+        which = dict(run=run, config=config) if name == '05_train' else dict(run=str(folder))
+        print('Executed notebook:', run_notebook(name, folder, settings, **which, overrides=list(overrides)))
     except InputError as e: sys.exit(str(e))
     except PapermillExecutionError as e: sys.exit(f'{name}: {e.ename}: {e.evalue}')
 

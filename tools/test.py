@@ -1,4 +1,5 @@
-"Every notebook and every test; the last line counts them: `N passed, N failed`, with `, N skipped` where there are any."
+"""Every notebook and every test, without what is marked slow unless --slow is given. The last line counts them: `N passed, N failed`,
+with `, N skipped` where there are any."""
 import os, subprocess, sys, tempfile, time
 from argparse import ArgumentParser
 from collections import Counter
@@ -6,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
-from project import ROOT, RUNNERS, copy_project, notebooks
+from project import ROOT, copy_project, notebooks
 
 def run_notebook(
     nb,        # the notebook, in a copy of the project
@@ -22,13 +23,6 @@ def run_notebook(
     print(f"{'passed' if passed else 'FAILED'} {time.time() - start:5.0f} s  {nb.name}" + f'\n{res.stdout}'*(not passed), flush=True)
     return 'passed' if passed else 'failed'
 
-def in_order(
-    nbs, # all notebooks
-)->list: # of lists
-    "What has to run one after another: the second runner evaluates what the first has trained. The rest stand alone."
-    runners = [nb for nb in nbs if nb.stem in RUNNERS]
-    return [runners, *([nb] for nb in nbs if nb not in runners)]
-
 def run_notebooks(
     workers=2, # notebooks at a time
     slow=False # their slow cells too?
@@ -36,8 +30,7 @@ def run_notebooks(
     "All notebooks, in a copy of the project, so that what they write stays out of the checkout."
     flags, threads = 'slow' if slow else '', max(1, (os.cpu_count() or 1)//workers)
     with tempfile.TemporaryDirectory() as tmp, ThreadPoolExecutor(workers) as pool:
-        groups = in_order(notebooks(copy_project(f'{tmp}/project')))
-        return sum(pool.map(lambda nbs: Counter(run_notebook(nb, flags, threads) for nb in nbs), groups), Counter())
+        return Counter(pool.map(lambda nb: run_notebook(nb, flags, threads), notebooks(copy_project(f'{tmp}/project'))))
 
 def run_pytest(
     args, # passed on to pytest
