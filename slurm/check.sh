@@ -84,6 +84,7 @@ check_slurm() {
     if ! limit=$(sinfo -h -p "$SITE_PARTITION" -o '%l' | head -n 1) || [[ -z $limit ]]; then
         fail partition "no '$SITE_PARTITION': there are $(sinfo -h -o %R | sort -u | paste -sd' '); mend SITE_PARTITION of site '$site'"; return
     fi
+    if [[ $SITE_TIME =~ ^[0-9]+:[0-9]+$ ]]; then warn time "SITE_TIME=$SITE_TIME means minutes and seconds to SLURM; for hours write $SITE_TIME:00"; fi
     if (($(minutes "$limit") < $(minutes "$SITE_TIME"))); then fail limit "$SITE_PARTITION ends jobs after $limit, the profile asks for $SITE_TIME: mend SITE_TIME; a training requeues itself"; fi
     ok partition "$SITE_PARTITION, time limit $limit, the profile asks for $SITE_TIME"
     if sinfo -h -p "$SITE_PARTITION" -o %G | grep -q gpu; then ok gres "$(sinfo -h -p "$SITE_PARTITION" -o %G | sort -u | paste -sd' ')"; else fail gres "partition $SITE_PARTITION has no GPUs: mend SITE_PARTITION"; fi

@@ -30,10 +30,11 @@ if [[ -z $private ]]; then # a folder's file .private lists what stays; the shee
     rules+=(--exclude=private/ --exclude=/metrics/features/ --filter=':- .private')
     for name in originals reconstructions findings; do rules+=(--exclude="/galleries/*/$name.png"); done
 fi
+for run in "$@"; do named run "$run"; done
 
 load_site "$site"
 for run in "$@"; do
-    [[ $run != */* ]] || die "'$run': give the run's name, not a path; it lies in $SITE_FOLDER/results there"
     mkdir -p "$to"
     sync_from "$SITE_FOLDER/results/$run/" "$to/$run/"
+    if [[ -z $private ]]; then say "left there: what shows or names real women; --private fetches it too"; fi
 done

@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from nlbs_cvae.core import InputError, load_settings
+from nlbs_cvae.core import InputError, load_settings, run_name
 
 def gpu():
     "The GPUs that torch can use; exit status 1 where there is none."
@@ -21,7 +21,7 @@ def main(
     if what == 'gpu': return gpu()
     if '=' in run: raise InputError(f"'{run}' is no name of a run; that comes after {config}, before any block.key=value")
     settings = load_settings(config, overrides)
-    if what == 'run': return print(Path(settings.output.results)/run)
+    if what == 'run': return print(Path(settings.output.results)/run_name(run))
     from nlbs_cvae.dataset import cache_folder
     print(cache_folder(settings.data.archive, settings.data.cache, settings.data.resolution))
 

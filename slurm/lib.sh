@@ -37,15 +37,31 @@ newer() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; } # HA
 glibc() { getconf GNU_LIBC_VERSION | awk '{print $2}'; }
 wanted_glibc() { sed -n 's/^manylinux_\([0-9]*\)_\([0-9]*\)_.*/\1.\2/p' <<<"$SITE_PLATFORM"; }
 
-kib_free() { df -Pk "$1" | awk 'NR == 2 {print $4}'; }
+kib_free() { df -k --output=avail "$1" | tail -n 1; } # the disk's own name may have a space in it
 
-shown() { # WORDS...: a command line that can be pasted
-    local word line=''
+shown() { # WORDS...: a line that any shell, and Python's shlex, takes apart into the same words
+    local word line='' quote="'\\''"
     for word in "$@"; do
-        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || printf -v word '%q' "$word"
+        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/$quote}'"
         line+="${line:+ }$word"
     done
     printf '%s\n' "$line"
+}
+
+named() { # WHAT NAME: a name that becomes one folder below another, and nothing else
+    if [[ -z ${2//[[:space:]]/} || $2 == . || $2 == .. || $2 == -* || $2 == */* || $2 == *[[:cntrl:]]* || ${#2} -gt 200 ]]; then
+        die "$1 '$2': give a plain name, such as first: no path, no '.', '..' or '-' at its start"
+    fi
+}
+
+patiently() { # WHAT COMMAND...: a line every 50 seconds while it works, for it says nothing itself; its exit status
+    local what=$1 start=$SECONDS watcher rc=0
+    shift
+    (trap 'kill "$!" 2>/dev/null; exit' TERM; while sleep 50 & wait "$!" && kill -0 $$ 2>/dev/null; do say "$what: $((SECONDS - start)) s so far" >&2; done) & watcher=$!
+    "$@" || rc=$?
+    kill "$watcher" 2>/dev/null || true
+    wait "$watcher" 2>/dev/null || true
+    return "$rc"
 }
 
 # ---- the site -----------------------------------------------------------------------------------------------------
@@ -59,8 +75,41 @@ load_site() { # [NAME or FILE]: the profile's variables; without one, the site t
     # shellcheck source=slurm/sites/generic.env
     source "$root/slurm/sites/generic.env"
     # shellcheck disable=SC1090
-    source "$file"
+    source <(tr -d '\r' <"$file") # a profile that was edited on Windows
     site=$name
+    check_site "$file"
+}
+
+check_site() { # FILE: what the profile says can be used as it stands, or is named; SITE_MEM and SITE_TIME as SLURM takes them everywhere
+    local name unknown
+    unknown=$(comm -23 <(sed -n 's/^[[:space:]]*\(export \)\{0,1\}\(SITE_[A-Za-z_0-9]*\)=.*/\2/p' "$1" | sort -u) <(sed -n 's/^\(SITE_[A-Z_]*\)=.*/\1/p' "$root/slurm/sites/generic.env" | sort -u) | paste -sd' ')
+    [[ -z $unknown ]] || die "site '$site': no profile has $unknown; slurm/sites/template.env lists what there is"
+    SITE_MEM=$(memory "$SITE_MEM") && SITE_TIME=$(limit "$SITE_TIME") || exit 2
+    [[ $SITE_CPUS =~ ^[1-9][0-9]*$ ]] || die "site '$site': SITE_CPUS=$SITE_CPUS: give a whole number"
+    [[ $SITE_GPUS =~ ^([A-Za-z0-9_.-]+:)?[1-9][0-9]*$ ]] || die "site '$site': SITE_GPUS=$SITE_GPUS: give a whole number, or with the kind before it, as a100:2"
+    [[ $SITE_TORCH =~ ^(cpu|cu[0-9]+|rocm[0-9.]+)$ ]] || die "site '$site': SITE_TORCH=$SITE_TORCH: write it as cu126 (for CUDA 12.6) or cpu"
+    [[ $SITE_PYTHON =~ ^3\.[0-9]+$ ]] || die "site '$site': SITE_PYTHON=$SITE_PYTHON: give a version such as 3.11"
+    for name in SITE_HOST SITE_USER SITE_ACCOUNT SITE_PARTITION SITE_CPU_PARTITION SITE_QOS SITE_MAIL SITE_JOB; do
+        [[ ! ${!name} =~ [[:space:]\|\&\;\"\'\$\`\\] && ${!name} != -* ]] || die "site '$site': $name=${!name}: it must be one plain word"
+    done
+}
+
+memory() { # AMOUNT [TIMES]: 32G, 32g, 32GB, 32 GiB, 1.5T, 32000 (MiB) or 0 (all of a node's) as SLURM takes it; '' stays the cluster's default
+    local text=${1^^} unit
+    text=${text//[[:space:]]/} text=${text%B} text=${text%I}
+    [[ -n $1 ]] || return 0
+    [[ $text =~ ^([0-9]+)(\.[0-9]+)?([KMGT]?)$ ]] || die "site '$site': SITE_MEM=$1: write it as 32G, 32000M or 0 (all of a node's)"
+    unit=${BASH_REMATCH[3]}
+    if [[ -z ${BASH_REMATCH[2]} ]]; then echo "$((10#${BASH_REMATCH[1]} * ${2:-1}))$unit"; return; fi
+    awk -v n="${text%[KMGT]}" -v u="${unit:-M}" -v k="${2:-1}" 'BEGIN {f["K"] = 1 / 1024; f["M"] = 1; f["G"] = 1024; f["T"] = 1048576; printf "%dM\n", n * f[u] * k}'
+}
+
+limit() { # TIME: 24:00:00, 1-12, 90 (minutes), 24h, 90min, 2d or infinite as SLURM takes it
+    local text=${1,,}
+    text=${text//[[:space:]]/}
+    [[ $text =~ ^([0-9]+-)?[0-9]+(:[0-9]+){0,2}$|^infinite$|^unlimited$ ]] && { echo "$text"; return; }
+    [[ $text =~ ^([0-9]+)(d|day|days|h|hour|hours|m|min|minutes)$ ]] || die "site '$site': SITE_TIME=$1: write it as 24:00:00 or 2-12:00:00 (days-hours)"
+    case ${BASH_REMATCH[2]} in d*) echo "${BASH_REMATCH[1]}-0" ;; h*) echo "${BASH_REMATCH[1]}:00:00" ;; *) echo "${BASH_REMATCH[1]}" ;; esac
 }
 
 load_modules() { # what the profile names; a cluster without the module command needs none
@@ -98,16 +147,23 @@ fact() { # run|cache CONFIG RUN [OVERRIDE...]: where the run or its prepared ima
 
 far() { # PATH: as rsync names it at the site
     [[ -n $SITE_HOST ]] || die "site '$site' names no SITE_HOST: give --site, or write it into the profile"
-    printf '%s%s:%s' "${SITE_USER:+$SITE_USER@}" "$SITE_HOST" "$1"
+    printf '%s%s:%s' "${SITE_USER:+$SITE_USER@}" "$SITE_HOST" "$(at_home "$1")"
+}
+
+at_home() { # PATH: seen from the home folder there; a ~ in a profile has become the home folder here
+    local path=${1#"$HOME/"}
+    # shellcheck disable=SC2088 # the letter itself
+    printf '%s' "${path#'~/'}"
 }
 
 copy() { # FROM TO: rsync until it is through; a broken connection is taken up again, in the middle of a file
     local try rc=0 flags=(-rlt -z --partial-dir=.rsync-partial --timeout=60 "${rules[@]}")
     if [[ -n $dry_run ]]; then flags+=(--dry-run --itemize-changes); else flags+=(--stats --human-readable); fi
+    if [[ $1$2 =~ [^A-Za-z0-9_./:@-] ]]; then flags+=(--protect-args); fi
     for ((try = 1; try <= tries; try++)); do
         if ((try > 1)); then sleep "${NLBS_RETRY:-15}"; fi
         shown rsync "${flags[@]}" "$1" "$2"
-        rsync "${flags[@]}" "$1" "$2" && rc=0 || rc=$?
+        patiently "copying" rsync "${flags[@]}" "$1" "$2" && rc=0 || rc=$?
         case $rc in
             0) return ;;
             10 | 12 | 30 | 35 | 255) say "the connection broke (rsync $rc), attempt $try of $tries" ;;
@@ -118,9 +174,10 @@ copy() { # FROM TO: rsync until it is through; a broken connection is taken up a
 }
 
 compare() { # FROM TO: checksums at both ends
-    local other
+    local other protect=()
     if [[ -n $no_check$dry_run ]]; then return 0; fi
-    other=$(rsync -rln --checksum --itemize-changes --out-format='%i %n' "${rules[@]}" "$1" "$2" | grep -E '^[<>]' || true)
+    if [[ $1$2 =~ [^A-Za-z0-9_./:@-] ]]; then protect=(--protect-args); fi
+    other=$(patiently "comparing checksums" rsync -rln --checksum --itemize-changes --out-format='%i %n' ${protect[@]+"${protect[@]}"} "${rules[@]}" "$1" "$2" | grep -E '^[<>]' || true)
     [[ -z $other ]] || die "differs after the copy (changed meanwhile?): $(head -n 3 <<<"$other"); call this again"
     say "the same at both ends: $2"
 }
@@ -128,7 +185,7 @@ compare() { # FROM TO: checksums at both ends
 sync_to() { # FROM TO-THERE
     local there
     there=$(far "$2")
-    if [[ -z $dry_run ]]; then ${RSYNC_RSH:-ssh} "${there%%:*}" "mkdir -p $(shown "$2")" || die "cannot make $2 on $SITE_HOST: is the name right, does ssh let you in, is there room?"; fi
+    if [[ -z $dry_run ]]; then ${RSYNC_RSH:-ssh} "${there%%:*}" "mkdir -p -- $(shown "$(at_home "$2")")" || die "cannot make $2 on $SITE_HOST: is the name right, does ssh let you in, is there room?"; fi
     copy "$1" "$there"
     compare "$1" "$there"
 }
@@ -142,6 +199,7 @@ sync_from() { # FROM-THERE TO
 
 begin_job() { # CONFIG RUN [OVERRIDE...]: environment and place of the run; sets config, run, run_dir, job, rc, stopping
     config=${1:?give the settings: a name or a YAML file} run=${2:?give the name of the run}
+    named run "$run"
     job=${SLURM_JOB_ID:?this is a job file: submit it, sbatch slurm/train.slurm CONFIG RUN} rc=0 stopping=
     me=$SLURM_JOB_NAME
     # in an array, the plain id would requeue all of it
@@ -213,7 +271,8 @@ stage_for_node() { # CONFIG RUN [OVERRIDE...]: the first process of a node stage
         echo "${NLBS_STAGED_CACHE:-}" >"$scratch/word"
         mv "$scratch/word" "$word"
     else
-        until [[ -f $word ]]; do sleep 1; done
+        SECONDS=0
+        until [[ -f $word ]]; do sleep 1; ((SECONDS % 50)) || say "waiting for the first process on $(uname -n), which copies the prepared images: $SECONDS s so far"; done
         NLBS_STAGED_CACHE=$(<"$word")
         export NLBS_STAGED_CACHE
     fi

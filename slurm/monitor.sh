@@ -55,13 +55,17 @@ seconds() { # N: as hours and minutes
     if [[ $1 =~ ^[0-9]+$ ]]; then printf '%d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); else printf '%s' "${1:-?}"; fi
 }
 
+known() { # NAME VALUE [OF]: `, NAME VALUE of OF`, as far as it is known
+    [[ -z ${2:-} ]] || printf ', %s' "$1 $2${3:+ of $3}"
+}
+
 show_run() {
     local s=$run_dir/status.json state
     if [[ ${run_dir##*/} == prepare ]]; then return; fi # it has jobs and a log, no status
     if [[ ! -f $s ]]; then echo "run  not begun: no status.json in $run_dir"; return; fi
     state=$(field "$s" state)
-    echo "run  $state, phase $(field "$s" phase), epoch $(field "$s" epoch) of $(field "$s" epochs), step $(field "$s" step) of $(field "$s" steps), loss $(field "$s" loss)"
-    [[ $state != running ]] || echo "left $(seconds "$(field "$s" seconds_left_in_phase)") in this phase"
+    echo "run  ${state:-of an unknown state}$(known phase "$(field "$s" phase)")$(known epoch "$(field "$s" epoch)" "$(field "$s" epochs)")$(known step "$(field "$s" step)" "$(field "$s" steps)")$(known loss "$(field "$s" loss)")"
+    [[ $state != running || -z $(field "$s" seconds_left_in_phase) ]] || echo "left $(seconds "$(field "$s" seconds_left_in_phase)") in this phase"
     echo "told $(($(date +%s) - $(stat -c %Y "$s"))) s ago by process $(field "$s" process) on $(cat "$run_dir/private/host" 2>/dev/null || field "$s" host)"
     if [[ $state == failed ]]; then echo "why  $(field "$s" error)"; fi
     if [[ $state == interrupted ]]; then echo "next the same sbatch line goes on with it"; fi
@@ -83,6 +87,7 @@ options 'site= watch= lines= remote' "$@"
 shift "$taken"
 run=${1:-}
 [[ -n $run ]] || die "give the name of a run; $me --help shows examples"
+[[ -z $remote && $run == */* && -n ${run//[.\/]/} ]] || named run "$run"
 if [[ -n $remote ]]; then
     load_site "$site"
     [[ -n $SITE_HOST ]] || die "site '$site' names no SITE_HOST"

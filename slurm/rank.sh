@@ -15,5 +15,5 @@ export JUPYTER_RUNTIME_DIR=$scratch/jupyter
 if ((SLURM_PROCID == 0)); then
     "${within[@]}" python "$root/tools/notebook.py" 05_train "$2" "$1" "${@:3}"
 else
-    "${within[@]}" nlbs_train "$1" "$2" --overrides "${*:3}"
+    "${within[@]}" nlbs_train "$1" "$2" --overrides "$(shown "${@:3}")"
 fi

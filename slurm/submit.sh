@@ -31,9 +31,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 check_request() { # JOB CONFIG [RUN] [MORE...]: sets job, config, run, more, run_dir
     job=${1:-} config=${2:-} run=${3:-}
     [[ -n $config ]] || die "give JOB and CONFIG; $me --help shows examples"
-    [[ -f $root/slurm/$job.slurm ]] || die "no job file slurm/$job.slurm: the jobs are $(cd "$root/slurm" && printf '%s ' *.slurm | sed 's/\.slurm//g')"
+    [[ $job != */* && -f $root/slurm/$job.slurm ]] || die "no job file slurm/$job.slurm: the jobs are $(cd "$root/slurm" && printf '%s ' *.slurm | sed 's/\.slurm//g')"
     if [[ $job == prepare ]]; then run=prepare; more=("${@:3}"); else more=("${@:4}"); fi
     [[ -n $run ]] || die "give the name of the run after $config; $me --help shows examples"
+    [[ $run == *=* ]] || named run "$run" # a setting in its place is named below
     [[ -z $evaluate || $job == train* ]] || die "--evaluate follows a training, not '$job'"
     overrides=()
     if [[ $job != generate ]]; then overrides=(${more[@]+"${more[@]}"}); fi
@@ -57,9 +58,9 @@ sbatch_line() { # JOB: sets `line`, with what the profile says about such a job
     if [[ $1 == train* ]]; then name=$SITE_JOB limit=${time:-$SITE_TIME}; fi
     line=(sbatch --parsable --job-name="$name" --output="$logs/$1-%j.out")
     if [[ -n $limit ]]; then line+=(--time="$limit"); fi
-    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="$count" --cpus-per-task="$SITE_CPUS" --mem="$((count * ${SITE_MEM%%[A-Z]*}))${SITE_MEM##*[0-9]}"); fi
+    if [[ $1 == train_multi ]]; then line+=(--nodes="$nodes" --ntasks-per-node="${count##*:}" --cpus-per-task="$SITE_CPUS" ${SITE_MEM:+--mem="$(memory "$SITE_MEM" "${count##*:}")"}); fi
     if [[ $1 == prepare ]]; then partition=$SITE_CPU_PARTITION; else line+=(--gres="gpu:$count"); fi
-    if [[ $1 == train ]]; then line+=(--cpus-per-task="$SITE_CPUS" --mem="$SITE_MEM"); fi
+    if [[ $1 == train ]]; then line+=(--cpus-per-task="$SITE_CPUS" ${SITE_MEM:+--mem="$SITE_MEM"}); fi
     if [[ -n $partition ]]; then line+=(--partition="$partition"); fi
     if [[ -n $SITE_ACCOUNT ]]; then line+=(--account="$SITE_ACCOUNT"); fi
     if [[ -n $SITE_QOS ]]; then line+=(--qos="$SITE_QOS"); fi
@@ -86,6 +87,7 @@ site='' evaluate='' after='' array='' nodes=2 gpus='' time='' dry_run=''
 options 'site= evaluate after= array= nodes= gpus= time= dry-run' "$@"
 shift "$taken"
 load_site "$site"
+if [[ -n $time ]]; then time=$(limit "$time") || exit 2; fi
 load_modules
 find_python
 check_request "$@"

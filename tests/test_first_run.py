@@ -21,6 +21,7 @@ def machines(ssh, tmp_path):
     here, there = copy_project(tmp_path/'home'/'nlbs-cvae'), start(tmp_path/'cluster', 17400)
     (here/'.venv').symlink_to(sys.prefix)
     (here/'tools'/'setup.sh').write_text('#!/bin/sh\n') # the environment is there
+    for cmd in ('init', '-q'), ('add', '-A', ':!.venv'): subprocess.run(['git', *cmd], cwd=here, check=True) # as a clone has it
     yield {'your own machine': (here.parent, {**os.environ, 'RSYNC_RSH': ssh.shell, 'OMP_NUM_THREADS': '1'}),
            'the cluster': (ssh.far, there.env)}, there
     stop(there)

@@ -1,9 +1,9 @@
 "The scripts around the queue: profiles, set-up, wheelhouse, check, transfer and download over a real ssh server."
-import os, re, shutil, subprocess, sys, zipfile
+import os, re, shlex, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from project import ROOT, copy_project
 from slurm_cluster import APPTAINER, make_place, programs, run, ssh  # noqa: F401, the last is a fixture
 
 SLURM = ROOT/'slurm'
@@ -55,7 +55,7 @@ def test_json_fields_are_read(tmp_path):
         ['[running]', '[12]', '[-1.5e-3]', '[7_2]', '[]', '[a, b]', '[]', '']
 
 def test_printed_lines_can_be_pasted():
-    assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a b\\ c d\\'e data.x=\\[1\\,\\ 2\\]\n"
+    assert lib("""shown a 'b c' "d'e" 'data.x=[1, 2]'""").stdout == "a 'b c' 'd'\\''e' 'data.x=[1, 2]'\n"
 
 def test_a_node_stages_once(tmp_path):
     "The second process of a node waits for what the first has copied; when the first ends, nothing is left."
@@ -189,7 +189,6 @@ def wheelhouse(tmp_path_factory):
 def test_offline_installation(wheelhouse, tmp_path):
     "In a network namespace without a route; then a run of seconds in that environment. The same by a stand-in for conda, which makes a Python."
     if os.geteuid() or not shutil.which('unshare'): pytest.skip('a network namespace needs root and unshare')
-    from project import copy_project
     project = copy_project(tmp_path/'project')
     alone = ('unshare', '--net')
     assert run(*alone, 'ping', '-c1', '-W1', '127.0.0.1', check=False).returncode, 'not even loopback is up'
@@ -211,7 +210,7 @@ def test_offline_installation(wheelhouse, tmp_path):
 
 # ---- submit
 
-@pytest.mark.parametrize('memory, all_of_it', [('32G', '128G'), ('16000', '64000')])
+@pytest.mark.parametrize('memory, all_of_it', [('32G', '128G'), ('16000', '64000'), ('32g', '128G'), ('"32 GB"', '128G'), ('1.5T', '6291456M'), ('0', '0'), ('08G', '32G'), ('32G\r', '128G')])
 def test_several_gpus_ask_for_their_share(place, memory, all_of_it):
     "As many processes on a node as GPUs, and the memory of all of them. A dry run makes no folder."
     (place/'.venv').symlink_to(sys.prefix)
@@ -220,6 +219,54 @@ def test_several_gpus_ask_for_their_share(place, memory, all_of_it):
               PATH=programs(place/'bin', sbatch='exit 0'))
     for option in ('--nodes=2', '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=8', f'--mem={all_of_it}'): assert f' {option} ' in res.stdout
     assert not (place/'results').exists()
+
+@pytest.mark.parametrize('line, said', [
+    ('SITE_MEM=viel', 'SITE_MEM=viel: write it as 32G'), ('SITE_MEM=-4G', 'SITE_MEM=-4G'), ('SITE_MEM=32X', 'SITE_MEM=32X'), ('SITE_CPUS=8.0', 'SITE_CPUS=8.0: give a whole number'),
+    ('SITE_GPUS=a100', 'SITE_GPUS=a100: give'), ('SITE_TIME=soon', 'SITE_TIME=soon: write it as 24:00:00'), ('SITE_TORCH=12.6', 'SITE_TORCH=12.6: write it as cu126'),
+    ('SITE_PYTHON=3', 'SITE_PYTHON=3: give a version'), ('SITE_MEMORY=64G', 'no profile has SITE_MEMORY'), ("SITE_PARTITION='gpu long'", 'SITE_PARTITION=gpu long: it must be one plain word')])
+def test_a_profile_that_cannot_be_is_named(tmp_path, line, said):
+    (tmp_path/'s.env').write_text(line + '\n')
+    res = lib(f'load_site {tmp_path}/s.env; echo loaded')
+    assert res.returncode == 2 and said in res.stderr and len(res.stderr.splitlines()) == 1 and not res.stdout, res.stderr
+
+@pytest.mark.parametrize('written, taken', [('24:00:00', '24:00:00'), ('24h', '24:00:00'), ('"2 days"', '2-0'), ('90min', '90'), ('1-12:00:00', '1-12:00:00'), ('90', '90'), ('INFINITE', 'infinite')])
+def test_spellings_of_a_time(tmp_path, written, taken):
+    (tmp_path/'s.env').write_text(f'SITE_TIME={written}\nSITE_GPUS=a100:2\n')
+    assert lib(f'load_site {tmp_path}/s.env; echo $SITE_TIME $SITE_GPUS').stdout == f'{taken} a100:2\n'
+
+@pytest.mark.parametrize('words', [['data.archive=/a b', "x=l'archive"], ['Étude des seins'], ['$(touch x)', 'a\nb', '"', ''], ["'", "''", '\\']])
+@pytest.mark.parametrize('locale', ['C', 'C.UTF-8'])
+def test_words_arrive_as_they_were(tmp_path, words, locale):
+    "From a job file through one variable into Python, and through another shell."
+    script = tmp_path/'s.sh'
+    script.write_text(f'source {SLURM}/lib.sh; shown "$@"')
+    line = run('bash', script, *words, LC_ALL=locale).stdout
+    assert shlex.split(line) == words
+    assert run('sh', '-c', f'printf "%s\\0" {line}').stdout.split('\0')[:-1] == words
+
+NO_NAMES = ['', ' ', '.', '..', '-x', '../other', 'a/b', '/', 'a\nb', 'x'*300]
+
+@pytest.mark.parametrize('name', NO_NAMES)
+def test_names_that_are_none(tmp_path, name):
+    "All runs, the project, or something outside."
+    for cmd in (('download.sh', '--site', 'asuka', '--dry-run', name), ('monitor.sh', '--site', 'asuka', '--remote', name), ('submit.sh', '--dry-run', 'train', 'quick_config', name)):
+        res = run(SLURM/cmd[0], *cmd[1:], cwd=tmp_path, check=False, RSYNC_RSH='false', PATH=programs(tmp_path/'bin', rsync='echo called', squeue='exit 1'))
+        assert res.returncode == 2 and len(res.stderr.splitlines()) <= 2 and 'give ' in res.stderr and 'called' not in res.stdout, (cmd, res)
+    for job in 'train', 'evaluate':
+        assert 'give a' in lib(f'begin_job quick_config {shlex.quote(name)}', SLURM_JOB_ID='1', SLURM_JOB_NAME='j').stderr or name == ''
+
+def test_the_monitor_says_what_is_known(tmp_path):
+    for status, said in (('{\n "state": "running"\n}', 'run  running\n'), ('{\n "state": "running",\n "epoch": 3\n}', 'run  running, epoch 3\n'),
+                         ('{\n "phase": "prior",\n "epoch": 3,\n "epochs": 9,\n "loss": -0.5\n}', 'run  of an unknown state, phase prior, epoch 3 of 9, loss -0.5\n')):
+        (tmp_path/'results'/'x').mkdir(parents=True, exist_ok=True)
+        (tmp_path/'results'/'x'/'status.json').write_text(status)
+        shown = run(SLURM/'monitor.sh', 'x', cwd=tmp_path).stdout
+        assert said in shown and not re.search(r' of ,|loss $|step ,|left \?', shown, re.MULTILINE), shown
+
+def test_work_without_a_word_is_said(tmp_path):
+    "Every 50 seconds, here made 0.2; its exit status is the work's; what watches it ends with it."
+    res = lib("""eval "$(declare -f patiently | sed 's/sleep 50/sleep .2/')"; patiently copying bash -c 'sleep .9; exit 3'""")
+    assert res.returncode == 3 and res.stderr.count('copying: ') >= 2
 
 # ---- check
 
@@ -269,12 +316,55 @@ def test_a_transfer_that_cannot_be_says_why(tmp_path):
 
 def files(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
 
-def test_code_goes_without_what_stays(ssh):
-    assert 'slurm/train.slurm' in ssh('transfer.sh', '--dry-run', 'code').stdout and not [*ssh.far.iterdir()]
-    said = ssh('transfer.sh', 'code').stdout
+def test_code_goes_without_what_stays(ssh, tmp_path):
+    "What git knows, the profile and what is named; an archive, a cache, a table with ids in the project's folder stay, and that is said."
+    here = copy_project(tmp_path/'my clone')
+    for name in ('mine.yaml', 'slurm/sites/mine.env', 'ids.csv', 'nlbs archive/a.dcm', 'cache-32/images.npy', 'nbs/seen.dcm', 'results/x/status.json', '.env'):
+        (here/name).parent.mkdir(parents=True, exist_ok=True)
+        (here/name).write_text(name)
+    shutil.copy(tmp_path/'site.env', here/'slurm'/'sites'/'mine.env')
+    for cmd in (['init', '-q'], ['add', '-A', ':!mine.yaml', ':!slurm/sites/mine.env', ':!ids.csv', ':!nlbs archive', ':!cache-32', ':!nbs/seen.dcm', ':!.env']): run('git', *cmd, cwd=here)
+    (here/'CHANGELOG.md').unlink() # git knows it, and it isn't there
+    def transfer(*args, check=True): return run(here/'slurm'/'transfer.sh', '--site', 'mine', *args, cwd=here, check=check, RSYNC_RSH=ssh.shell, NLBS_RETRY='1')
+    assert 'slurm/train.slurm' in transfer('--dry-run', 'code').stdout and not [*ssh.far.iterdir()]
+    for bad, said in (('none.yaml', 'wanted here'), ('results', 'folders go by'), (tmp_path/'site.env', 'lies outside')):
+        res = transfer('code', bad, check=False)
+        assert res.returncode == 2 and said in res.stderr and not [*ssh.far.iterdir()], res.stderr
+    said = transfer('code', 'mine.yaml').stdout
     there = ssh.far/'nlbs-cvae'
     assert 'the same at both ends' in said and (there/'slurm'/'lib.sh').read_bytes() == (SLURM/'lib.sh').read_bytes()
-    assert os.access(there/'slurm'/'setup.sh', os.X_OK) and not {'.git', '.venv', 'data', 'results'} & {p.name for p in there.iterdir()}
+    assert os.access(there/'slurm'/'setup.sh', os.X_OK)
+    tracked = {*run('git', 'ls-files', '-z', cwd=here).stdout.split('\0')} - {'', 'CHANGELOG.md'}
+    assert {*files(there)} == tracked | {'mine.yaml', 'slurm/sites/mine.env'}
+    for stays in ('ids.csv', 'nlbs archive/', 'cache-32/', 'nbs/seen.dcm', 'results/', '.env'): assert f'\n  {stays}\n' in said, said
+
+def test_a_folder_with_a_space_goes_and_comes(ssh, tmp_path):
+    cache = tmp_path/"Étude d'ici"/'mine cache-32'
+    cache.mkdir(parents=True)
+    (cache/'cache.json').write_text('here')
+    ssh('transfer.sh', 'cache', cache)
+    assert (ssh.far/'data'/'mine cache-32'/'cache.json').read_text() == 'here'
+    for name in ('status.json', 'galleries/private/originals.png'):
+        (there := ssh.far/'nlbs-cvae'/'results'/'erste Studie'/name).parent.mkdir(parents=True, exist_ok=True)
+        there.write_text(name)
+    said = ssh('download.sh', '--to', tmp_path/'my results', 'erste Studie').stdout
+    assert {*files(tmp_path/'my results'/'erste Studie')} == {'status.json'} and '--private fetches it too' in said
+    ssh('download.sh', '--private', '--to', tmp_path/'my results', 'erste Studie')
+    assert {*files(tmp_path/'my results'/'erste Studie')} == {'status.json', 'galleries/private/originals.png'}
+
+@pytest.mark.parametrize('make', ['others', 'link', 'open'])
+def test_a_folder_that_was_there_is_not_trusted(tmp_path, make):
+    "Root starts no cluster in it, and kills nobody whom it names."
+    if os.geteuid(): pytest.skip('only root gives a folder to another user')
+    folder = tmp_path/'slurm'
+    if make == 'link': folder.symlink_to(tmp_path)
+    else: folder.mkdir()
+    if make == 'others': os.chown(folder, 12345, 12345)
+    if make == 'open': folder.chmod(0o777)
+    for script in 'up.sh', 'down.sh':
+        res = run(SLURM/'testing'/script, check=False, SLURM_TEST_DIR=str(folder))
+        assert res.returncode == 2 and "is another user's, a link, or open to others" in res.stderr
+    assert not [*folder.iterdir()] or make == 'link'
 
 def test_private_files_stay(ssh, tmp_path):
     cache = tmp_path/'mine-cache-32'

@@ -3,6 +3,10 @@
 set -uo pipefail
 D=${SLURM_TEST_DIR:-/tmp/slurm-test}
 export SLURM_CONF=$D/slurm.conf
+[[ -d $D ]] || exit 0
+if [[ -L $D || ! -O $D || $(stat -c %A "$D") == ?????w* || $(stat -c %A "$D") == ????????w* ]]; then # whom it would kill, others could say
+  echo "down.sh: $D is another user's, a link, or open to others: nothing is stopped by what lies in it" >&2; exit 2
+fi
 alive() { # NAME: is the process in $D/NAME.pid that daemon, and no zombie? Sets pid.
   pid=$(cat "$D/$1.pid" 2>/dev/null) && [[ $(readlink "/proc/$pid/exe") =~ /${1%%-*}(-wlm)?$ ]]
 }

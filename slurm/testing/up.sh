@@ -19,6 +19,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 host=$(uname -n); host=${host%%.*}
 export SLURM_CONF=$D/slurm.conf SLURM_TEST_DIR=$D PATH=$PATH:/usr/sbin:/sbin
 
+# Root trusts what lies in there: a folder that somebody else has put into /tmp, or can write to, is none of ours.
+own() { [[ -d $D && ! -L $D && -O $D && $(stat -c %A "$D") != ?????w* && $(stat -c %A "$D") != ????????w* ]]; }
+mkdir -m 711 "$D" 2>/dev/null || own || { echo "up.sh: $D is another user's, a link, or open to others: remove it, or set SLURM_TEST_DIR to a new folder" >&2; exit 2; }
+
 need=(munge slurmctld slurmd slurm-client); cmds=(munged slurmctld slurmd sbatch)
 if ((ACCT)); then need+=(slurmdbd mariadb-server-core mariadb-client-core); cmds+=(slurmdbd mariadbd my_print_defaults); fi
 if [[ ${1:-} == --install ]]; then
@@ -89,7 +93,7 @@ fi
 trap '[[ $? == 0 ]] || { tail -n 15 "$D"/*.log >&2; "$here/down.sh"; }' EXIT
 
 # A clean slate: job ids start at 1 again.
-mkdir -p "$D"; rm -rf "$D"/state "$D"/spool-* "$D"/db "$D"/*.log; mkdir "$D/state"
+rm -rf "$D"/state "$D"/spool-* "$D"/db "$D"/*.log; mkdir "$D/state"
 printf '%s\n' "$conf" >"$SLURM_CONF"
 # A GRES called gpu needs File=, another for each GPU; with Count= alone slurmd reports 0.
 devs=(/dev/null /dev/zero /dev/full /dev/random); devs=("${devs[@]:0:GPUS}")
