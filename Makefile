@@ -42,7 +42,7 @@ docs: setup     ## the documentation site from the notebooks, in _docs/
 readme: setup  ## README.md from nbs/index.ipynb
 	@$(py) tools/readme.py
 hooks: setup    ## let git clean notebooks on add and merge them cell by cell, in this checkout alone
-	@git config --local include.path ../.gitconfig
+	@tools/hooks.sh
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
 	@rm -rf results/demo results/quick data/phantom* data/quick* build dist _docs *.egg-info .pytest_cache .hypothesis
 	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -143,6 +143,21 @@ fact() { # run|cache CONFIG RUN [OVERRIDE...]: where the run or its prepared ima
     "${within[@]}" python "$root/slurm/facts.py" "$@"
 }
 
+torch_list() { # KIND: sets `pins`, the list with the hashes of torch for it, and `index`, where it is; one index for one package
+    index=https://download.pytorch.org/whl/$1 pins=$root/constraints-torch-$1.txt
+    if [[ $1 == cu130 ]]; then index='' pins=$root/constraints-torch.txt; fi # what the package index has
+}
+
+need_torch_list() { # KIND PYTHON: the project has lists for cpu and for CUDA 13; another is written once, and obeyed from then on
+    if [[ -f $pins ]]; then return; fi
+    say "the project has no hashes of torch for $1: PyTorch's index is asked once, and ${pins##*/} keeps what it says"
+    (cd "$root" && patiently "asking" "$2" tools/pins.py torch "$1") && [[ -f $pins ]] && return
+    say "torch for $1 is not to be had from download.pytorch.org: taking the package index's own, for CUDA 13"
+    index='' pins=$root/constraints-torch.txt
+}
+
+builders() { awk '/^[^ ]/ {on = /^(setuptools|wheel)==/} on' "$root/constraints-hpc.txt"; } # they build what comes as source
+
 # ---- to the cluster and back --------------------------------------------------------------------------------------
 
 far() { # PATH: as rsync names it at the site

@@ -19,7 +19,8 @@
 #   --dry-run        say what would be done
 #   --help           this
 #
-# A second call only looks whether everything is there. Packages are those of constraints-hpc.txt, exactly.
+# A second call only looks whether everything is there. Packages are those of constraints-hpc.txt and constraints-torch-KIND.txt,
+# exactly: a file whose hash isn't named there is refused.
 set -euo pipefail
 # shellcheck source=slurm/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -58,34 +59,47 @@ try_user() {
 conda_command() { command -v mamba || command -v conda || command -v micromamba || command -v "${CONDA_EXE:-${MAMBA_EXE:-}}"; }
 container_command() { command -v apptainer || command -v singularity; }
 
-choose() { # sets `way` and `base`: the Python to build on, or the program that makes it
+choose() { # sets `way` and `base`: the Python to build on, or the program that makes it; without what was tried in vain
     way=$how base=$python
     if ! newer "$(glibc)" "$(wanted_glibc)"; then # today's wheels refuse an old one, one after the other: better said once
         if [[ $how =~ ^(auto|container)$ && -z $python ]] && base=$(container_command); then way=container; return; fi
         die "glibc $(glibc) here is older than the $(wanted_glibc) that the packages want: the way out is --how container, and apptainer to build it"
     fi
     if [[ -n $python ]]; then way=user; return; fi
-    if [[ $how == auto || $how == module ]] && base=$(try_module); then way=module; load_modules; return; fi
-    if [[ $how == auto || $how == conda ]] && [[ -z $offline ]] && base=$(conda_command); then way=conda; return; fi
-    if [[ $how == auto || $how == user ]] && base=$(try_user); then way=user; return; fi
+    if [[ $how == auto || $how == module ]] && still module && base=$(try_module); then way=module; load_modules; return; fi
+    if [[ $how == auto || $how == conda ]] && still conda && [[ -z $offline ]] && base=$(conda_command); then way=conda; return; fi
+    if [[ $how == auto || $how == user ]] && still user && base=$(try_user); then way=user; return; fi
     if [[ $how == auto || $how == container ]] && base=$(container_command); then way=container; return; fi
     die "no way to a Python 3.11 ($how): no module, conda, Python of your own or apptainer. Ask for a module and name it in SITE_MODULES, or install miniforge into your home folder"
 }
 
-make_environment() {
+still() { [[ " $vain " != *" $1 "* ]]; } # WAY: not tried in vain yet
+
+try_ways() { # the first way that works, not the first that is installed
+    while true; do
+        choose
+        if [[ $way == container ]]; then return; fi
+        if make_environment; then return; fi
+        [[ $how == auto && -z $python ]] || die "$way: $base made no environment in $venv that works; it says above why"
+        say "$way: $base made no environment that works; trying the next way"
+        vain+=" $way"
+    done
+}
+
+make_environment() { # what it made can run, or it is no success
     say "$way: $base -> $venv"
     [[ -z $dry_run ]] || return 0
     if [[ -z $force && -x $venv/bin/python ]] && fits "$venv/bin/python"; then return 0; fi
     rm -rf "$venv"
     if [[ $way == conda ]]; then
-        "$base" create --yes --quiet --override-channels --channel conda-forge --prefix "$venv" "python=$SITE_PYTHON" pip
+        patiently "$base" "$base" create --yes --quiet --override-channels --channel conda-forge --prefix "$venv" "python=$SITE_PYTHON" pip || return 1
     else
-        "$base" -m venv "$venv"
+        "$base" -m venv "$venv" || return 1
     fi
+    fits "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1
 }
 
-pip() { shown pip "$@"; [[ -n $dry_run ]] || "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pin() { grep -E "^$1==" "$root/constraints-hpc.txt"; }
+pip() { shown pip "$@"; [[ -n $dry_run ]] || patiently "pip" "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
 for_this_python() { # what was collected for another version would fail one package at a time
     local tag
@@ -93,27 +107,36 @@ for_this_python() { # what was collected for another version would fail one pack
     [[ -n $(find "$offline" -name "*-$tag-$tag-*.whl" | head -n 1) ]] || die "--offline $offline: nothing for $base in it ($tag); slurm/wheelhouse.sh --python X.Y collects for another version"
 }
 
-install_packages() { # torch first: from PyTorch's own index it comes for the CUDA that was asked for
-    local from=()
+install_packages() { # every file by a hash that a list names; torch first, for the CUDA that was asked for
+    local from=() index pins
     if [[ -n $offline ]]; then
         from=(--no-index --find-links "$offline")
         for_this_python
-    else
-        pip install --retries 1 --no-deps --index-url "https://download.pytorch.org/whl/$torch" "$(pin torch)" "$(pin torchvision)" ||
-            say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
     fi
-    pip install ${from[@]+"${from[@]}"} "$(pin setuptools)" "$(pin wheel)"
-    pip install ${from[@]+"${from[@]}"} --constraint "$root/constraints-hpc.txt" --no-build-isolation --use-pep517 --editable "$root"
-    [[ -z $dry_run ]] || return 0
-    "$venv/bin/python" -c 'import torchvision' 2>/dev/null || pip uninstall --yes torchvision # fastai asks for it, nothing uses it
+    from=(install --no-deps --no-build-isolation --require-hashes ${from[@]+"${from[@]}"})
+    pip "${from[@]}" -r <(builders)
+    pip "${from[@]}" -r "$root/constraints-hpc.txt"
+    torch_list "$torch"
+    if [[ ! -f $pins && -f $offline/${pins##*/} ]]; then pins=$offline/${pins##*/}; say "hashes of torch for $torch: as $pins has them, for the project has none"
+    elif [[ ! -f $pins && -f $offline/constraints-torch.txt ]]; then pins=$root/constraints-torch.txt # what was to be had
+    elif [[ -z $dry_run ]]; then need_torch_list "$torch" "$venv/bin/python"; fi
+    if [[ -n $offline ]]; then index=''; fi
+    if ! pip "${from[@]}" --retries 1 ${index:+--index-url "$index"} -r "$pins"; then
+        [[ -z $offline && -n $index ]] || die "torch for $torch could not be installed; pip says above why"
+        say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
+        pip "${from[@]}" -r "$pins" || pip "${from[@]}" -r "$root/constraints-torch.txt"
+    fi
+    pip install --no-deps --no-build-isolation --use-pep517 --editable "$root"
 }
 
 build_container() {
-    local recipe=$venv/container.def
+    local recipe=$venv/container.def index pins
     shown "$base" build ${force:+--force} "$SITE_CONTAINER" "$root/slurm/container.def"
     if [[ -n $dry_run || ( -f $SITE_CONTAINER && -z $force ) ]]; then return 0; fi
     [[ -z $offline ]] || die "--offline: build nlbs-cvae.sif elsewhere (apptainer build nlbs-cvae.sif slurm/container.def) and copy it to $SITE_CONTAINER"
-    sed "s|/whl/cu126 |/whl/$torch |" "$root/slurm/container.def" >"$recipe"
+    torch_list "$torch"
+    need_torch_list "$torch" "$(command -v python3)"
+    sed -e "s|--index-url https://download.pytorch.org/whl/cu126|${index:+--index-url $index}|" -e "s|constraints-torch-cu126.txt|${pins##*/}|g" "$root/slurm/container.def" >"$recipe"
     (cd "$root" && "$base" build ${force:+--force} "$SITE_CONTAINER" "$recipe")
 }
 
@@ -126,18 +149,18 @@ wanted() { cat "$root"/{constraints-hpc.txt,settings.ini,setup.py} | cksum; echo
 
 is_there() { [[ -z $force && -x $venv/bin/python && -f $venv/installed-hpc && $(<"$venv/installed-hpc") == "$(wanted)" ]]; }
 
-site=generic how=auto python='' torch='' offline='' force='' dry_run=''
+site=generic how=auto python='' torch='' offline='' force='' dry_run='' vain=''
 options 'site= how= python= torch= offline= venv= force dry-run' "$@"
 shift "$taken"
 (($# == 0)) || unknown "$1"
 check_options
 load_site "$site"
 torch=${torch:-$SITE_TORCH}
+[[ $torch =~ ^(cpu|cu[0-9]+|rocm[0-9.]+)$ ]] || die "--torch $torch: write it as cu126 (for CUDA 12.6) or cpu"
 if is_there; then say "$venv is as it should be"; exit 0; fi
-choose
+try_ways
 if [[ -z $dry_run && $way == container ]]; then remember_site; fi
 if [[ $way == container ]]; then build_container; exit 0; fi
-make_environment
 install_packages
 if [[ -n $dry_run ]]; then exit 0; fi
 remember_site

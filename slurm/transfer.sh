@@ -43,7 +43,7 @@ choose_files() { # [FILE...]: writes the list of what goes into `list`, says wha
     own_files >"$list" || exit 2
     file=$site
     [[ $site == */* ]] || file=$root/slurm/sites/$site.env
-    for file in "$file" "$@"; do
+    for file in "$file" "$root"/constraints-torch-*.txt "$@"; do
         # a profile may lie elsewhere: it stays where it is
         if [[ $file == "$site" && $(cd "$(dirname "$file")" && pwd -P) != "$(cd "$root" && pwd -P)"* ]]; then continue; fi
         file=$(named_file "$file") || exit 2

@@ -31,8 +31,11 @@ platforms() { # options for every wheel that the site's glibc can load
 
 download() { # OPTIONS... PINS...
     shown pip download --dest "$dest" "$@" | sed 's/ --platform [a-z0-9_]*//g'
-    [[ -n $dry_run ]] || "$pip_python" -m pip --disable-pip-version-check --quiet download --dest "$dest" --only-binary=:all: "$@"
+    [[ -n $dry_run ]] || patiently "pip" "$pip_python" -m pip --disable-pip-version-check --quiet download --dest "$dest" --only-binary=:all: "$@"
 }
+
+only_torch() { awk '/^[^ ]/ {on = /^torch==/} on' "$pins"; }
+but_torch() { awk '/^[^ ]/ {on = !/^torch==/} on' "$pins"; }
 
 load_site "$site"
 torch=${torch:-$SITE_TORCH} python=${python:-$SITE_PYTHON}
@@ -41,16 +44,19 @@ pip_python=$venv/bin/python
 "$pip_python" -m pip --version >/dev/null || die "$pip_python has no pip"
 mapfile -t target < <(platforms; printf -- '--python-version\n%s\n' "$python")
 mkdir -p "$dest"
-pins=$(mktemp)
-trap 'rm -f "$pins"' EXIT
-grep -E '^torch(vision)?==' "$root/constraints-hpc.txt" >"$pins"
-# torch's own dependencies come with it: for a CUDA they are NVIDIA's libraries, which no list here could name for all
-if ! download "${target[@]}" --retries 1 --index-url "https://download.pytorch.org/whl/$torch" --extra-index-url https://pypi.org/simple --constraint "$root/constraints-hpc.txt" -r "$pins"; then
-    say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
-    download "${target[@]}" --constraint "$root/constraints-hpc.txt" -r "$pins"
+torch_list "$torch"
+if [[ -z $dry_run ]]; then need_torch_list "$torch" "$pip_python"; fi
+# one index for one package: torch from PyTorch's, NVIDIA's libraries and the rest from the package index
+hashed=("${target[@]}" --no-deps --require-hashes)
+if [[ -n $index ]] && download "${hashed[@]}" --retries 1 --index-url "$index" -r <(only_torch); then
+    download "${hashed[@]}" -r <(but_torch)
+else
+    [[ -z $index ]] || say "torch for $torch is not to be had from download.pytorch.org: taking the package index's own"
+    download "${hashed[@]}" -r "$pins" || { pins=$root/constraints-torch.txt; download "${hashed[@]}" -r "$pins"; }
 fi
-grep -vE '^(#|torch(vision)?==)' "$root/constraints-hpc.txt" >"$pins"
-download "${target[@]}" --no-deps -r "$pins"
+download "${hashed[@]}" -r "$root/constraints-hpc.txt"
 if [[ -n $dry_run ]]; then exit 0; fi
+cp "$pins" "$root/constraints-hpc.txt" "$dest"
+# for a damaged copy, said early; what counts against a changed one are the hashes of the project's lists, which set-up asks for
 (cd "$dest" && sha256sum -- *.whl >SHA256SUMS)
 say "$dest: $(find "$dest" -name '*.whl' | wc -l) wheels, $(du -sh "$dest" | cut -f1), for Python $python and $SITE_PLATFORM. Next: slurm/transfer.sh --site $site wheelhouse $dest"

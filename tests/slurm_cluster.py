@@ -87,7 +87,7 @@ def maps(process):
 def make_place(folder):
     "A checkout that consists of links, so that what runs there writes nothing into the real one."
     folder.mkdir(exist_ok=True)
-    for name in ('slurm', 'tools', 'nbs', 'constraints-hpc.txt'): (folder/name).symlink_to(ROOT/name)
+    for p in (*(ROOT/o for o in ('slurm', 'tools', 'nbs')), *ROOT.glob('constraints*.txt')): (folder/p.name).symlink_to(p)
     (folder/'.venv').symlink_to(sys.prefix)
     return folder
 

@@ -56,7 +56,7 @@ def test_links_lead_somewhere(path):
     links = re.findall(r'\]\((?!https?:|mailto:|attachment:)([^)#\s]+)', text(path))
     assert not [o for o in links if not (path.parent/o).exists()]
 
-TEXTS = [*(ROOT/o for o in ('README.md', 'README.fr.md', 'CONTRIBUTING.md')), *sorted((NBS/'guides').glob('*.ipynb'))]
+TEXTS = [*(ROOT/o for o in ('README.md', 'README.fr.md', 'CONTRIBUTING.md', 'SECURITY.md')), *sorted((NBS/'guides').glob('*.ipynb'))]
 
 @pytest.mark.parametrize('path', TEXTS, ids=lambda p: p.name)
 def test_commands_are_the_real_ones(path):

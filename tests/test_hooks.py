@@ -43,3 +43,28 @@ def test_a_conflict_stays_a_notebook(repo):
     assert merge.returncode, 'two changes of one cell are a conflict'
     sources = [''.join(c['source']) for c in json.loads((repo/'nbs'/'x.ipynb').read_text())['cells']]
     assert {'a = 2', 'a = 3', 'same = 0'} <= set(sources)
+
+def test_a_branch_runs_nothing(repo):
+    "No file of the tree is git's configuration, nor a program that git runs; one that overwrites .venv is not run either."
+    keys = git(repo, 'config', '--local', '--list')
+    assert 'include.path' not in keys and f'{repo}/tools' not in keys and (repo/'.git'/'nlbs-clean.py').exists()
+    trap = f'touch {repo}/trapped'
+    (repo/'.gitconfig').write_text(f'[filter "nbdev-clean"]\n\tclean = {trap}\n')
+    (repo/'tools'/'clean.py').write_text(f'import os; os.system("{trap}")\n')
+    (repo/'json.py').write_text(f'import os; os.system("{trap}")\n')
+    write(repo, 'a = 1', scrolled=True)
+    commit(repo, 'clean')
+    assert not (repo/'trapped').exists()
+    (repo/'.venv').unlink()
+    (repo/'.venv'/'bin').mkdir(parents=True)
+    (repo/'.venv'/'bin'/'python').write_text(f'#!/bin/sh\n{trap}\ncat\n')
+    (repo/'.venv'/'bin'/'python').chmod(0o755)
+    git(repo, 'add', '--force', '.venv')
+    write(repo, 'a = 2')
+    subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, capture_output=True)
+    assert not (repo/'trapped').exists()
+
+def test_the_former_include_goes(repo):
+    git(repo, 'config', '--local', 'include.path', '../.gitconfig')
+    subprocess.run(['make', '--silent', 'hooks'], cwd=repo, check=True)
+    assert 'include.path' not in git(repo, 'config', '--local', '--list')

@@ -1,5 +1,5 @@
 "The scripts around the queue: profiles, set-up, wheelhouse, check, transfer and download over a real ssh server."
-import os, re, shlex, shutil, subprocess, sys, zipfile
+import json, os, re, shlex, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
@@ -44,10 +44,47 @@ def test_site_facts_are_in_profiles_alone():
              if 'imsp' in p.read_text() or 'asuka' in p.read_text().replace('--site asuka', '').replace('train_asuka', '').replace('job_file.sh asuka', '') and p.name != 'train_asuka.slurm']
     assert not found
 
-def test_the_clusters_pins_are_the_projects():
-    "The same versions, and all that the library needs."
-    made = run(sys.executable, ROOT/'tools'/'pins.py').stdout
-    assert (ROOT/'constraints-hpc.txt').read_text() == made, 'run: .venv/bin/python tools/pins.py > constraints-hpc.txt'
+KINDS = ('hpc', 'dev', 'bench', 'torch')
+
+def test_what_is_installed_is_what_is_pinned(tmp_path, monkeypatch):
+    "The lists are those of constraints.txt, all that is needed, and each package has hashes. No network: what is listed isn't asked for again."
+    import pins
+    shutil.copytree(ROOT, tmp_path/'p', ignore=lambda d, names: [o for o in names if not o.startswith('constraints')])
+    monkeypatch.setattr(pins, 'ROOT', tmp_path/'p')
+    monkeypatch.setattr(pins, 'get', lambda *a: pytest.fail(f'asks for {a}'))
+    pins.main()
+    for kind in KINDS: assert (tmp_path/'p'/f'constraints-{kind}.txt').read_text() == (ROOT/f'constraints-{kind}.txt').read_text(), 'run: .venv/bin/python tools/pins.py'
+    all_pins = {*re.findall(r'^([\w.-]+==\S+)', (ROOT/'constraints.txt').read_text(), re.MULTILINE)}
+    assert {*pins.listed()} == all_pins and all(pins.listed().values())
+
+def test_torch_for_another_cuda(monkeypatch):
+    "From an index as PyTorch's is: builds of this version for this CUDA alone, and NVIDIA's libraries as the build asks for them."
+    import pins
+    h = ['%064x' % i for i in range(9)]
+    version = re.search(r'^torch==(\S+)', (ROOT/'constraints.txt').read_text(), re.MULTILINE)[1]
+    page = ''.join(f'<a href="/whl/cu126/{n.replace("+", "%2B")}#sha256={d}">x</a>' for n, d in (
+        (f'torch-{version}+cu126-cp311-cp311-manylinux_2_28_x86_64.whl', h[1]), (f'torch-{version}+cu126-cp313-cp313-manylinux_2_28_x86_64.whl', h[2]),
+        ('torch-1.0+cu126-cp311-cp311-manylinux_2_28_x86_64.whl', h[3]), (f'torch-{version}+cu128-cp311-cp311-linux_x86_64.whl', h[4])))
+    nvidia = {'files': [{'filename': f, 'hashes': {'sha256': d}} for f, d in (('nvidia_x_cu12-12.6-py3-none-linux.whl', h[5]), ('nvidia_x_cu12-12.7-py3-none-linux.whl', h[6]))]}
+    answers = {f'{pins.PYTORCH}/cu126/torch/': page, f'{pins.PYPI}/nvidia-x-cu12/': json.dumps(nvidia).replace('none-linux', 'none-manylinux_2_17_x86_64'),
+               f'https://download.pytorch.org/whl/cu126/torch-{version}%2Bcu126-cp311-cp311-manylinux_2_28_x86_64.whl.metadata': 'Requires-Dist: filelock\nRequires-Dist: nvidia-x-cu12==12.6; platform_system == "Linux"\n'}
+    monkeypatch.setattr(pins, 'get', lambda url, *a: answers[url])
+    made = pins.torch_list('cu126')
+    assert re.findall(r'^(\w\S+)', made, re.MULTILINE) == ['nvidia-x-cu12==12.6', f'torch=={version}'] and re.findall('sha256:(.*?)(?: |$)', made, re.MULTILINE) == [h[5], h[1], h[2]]
+    monkeypatch.setattr(pins, 'get', lambda *a: '')
+    with pytest.raises(SystemExit, match='lists none'): pins.torch_list('cu126')
+
+def test_another_file_of_the_same_name_is_refused(tmp_path):
+    "As set-up installs: a package that was exchanged for another of its name and version."
+    with zipfile.ZipFile(tmp_path/'comm-0.2.3-py3-none-any.whl', 'w') as z:
+        for name, text in (('comm/__init__.py', ''), ('comm-0.2.3.dist-info/METADATA', 'Metadata-Version: 2.1\nName: comm\nVersion: 0.2.3\n'),
+                           ('comm-0.2.3.dist-info/WHEEL', 'Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n'), ('comm-0.2.3.dist-info/RECORD', '')): z.writestr(name, text)
+    entry = re.search(r'^comm==(?:.*\\\n)+.*', (ROOT/'constraints-hpc.txt').read_text(), re.MULTILINE)[0]
+    (tmp_path/'list.txt').write_text(entry + '\n')
+    def install(*hashes): return run(sys.executable, '-m', 'pip', 'install', '--no-deps', *hashes, '--no-index', '--find-links', tmp_path, '--target', tmp_path/'there', '-r', tmp_path/'list.txt', check=False)
+    refused = install('--require-hashes')
+    assert refused.returncode and 'DO NOT MATCH THE HASHES' in refused.stderr and not (tmp_path/'there').exists()
+    for script in (ROOT/'tools'/'setup.sh', SLURM/'setup.sh', SLURM/'wheelhouse.sh'): assert '--require-hashes' in script.read_text()
 
 def test_json_fields_are_read(tmp_path):
     (tmp_path/'s.json').write_text('{\n "state": "running",\n "epoch": 12,\n "loss": -1.5e-3,\n "job": "7_2",\n "error": "",\n "last": "a, b"\n}\n')
@@ -87,7 +124,7 @@ def test_setup_in_words(place):
     "A dry run names the way and every command, asks nothing, changes nothing."
     before = {*place.iterdir()}
     said = run('slurm/setup.sh', '--torch', 'cpu', '--python', sys.executable, '--dry-run', cwd=place).stdout
-    assert 'whl/cpu torch==' in said and '--constraint' in said and {*place.iterdir()} == before
+    assert 'whl/cpu -r ' in said and '--require-hashes' in said and 'constraints-torch-cpu.txt' in said and {*place.iterdir()} == before
 
 @pytest.mark.parametrize('args, said', [
     (('--how', 'magic'), '--how magic: give auto, module, conda, user or container'),
@@ -111,6 +148,19 @@ def test_setup_falls_back(place):
     (place/'bin1'/'apptainer').unlink()
     res = run('slurm/setup.sh', '--dry-run', cwd=place, check=False, HOME=str(place), PATH=programs(place/'bin1'))
     assert res.returncode == 2 and 'no way to a Python 3.11 (auto)' in res.stderr
+
+@pytest.mark.parametrize('conda', ['exit 1', 'exit 0', 'mkdir -p "$8/bin"; ln -s /bin/true "$8/bin/pip"; ln -s /bin/false "$8/bin/python"'])
+def test_setup_leaves_what_does_not_work(place, conda):
+    "A conda that fails, that says it is well and makes nothing, whose Python doesn't run: the next way has its turn; asked for by name, it is an error."
+    old = dict(python3='exit 1', **{f'python3.{n}': 'exit 1' for n in range(11, 20)}, uv='exit 1', getconf='echo glibc 2.36')
+    (place/'constraints-torch-cu126.txt').write_text('')
+    env = dict(HOME=str(place), CALLS=str(place/'calls'), PATH=programs(place/'bin', **old, conda=conda, mamba='exit 1', apptainer=APPTAINER))
+    (place/'bin'/'mamba').unlink()
+    (place/'s.env').write_text(f'SITE_CONTAINER={place}/my.sif\n')
+    said = run('slurm/setup.sh', '--site', place/'s.env', cwd=place, **env).stdout
+    assert 'made no environment that works; trying the next way' in said and (place/'my.sif').exists()
+    res = run('slurm/setup.sh', '--site', place/'s.env', '--how', 'conda', '--force', cwd=place, check=False, **env)
+    assert res.returncode == 2 and 'made no environment in' in res.stderr
 
 @pytest.mark.parametrize('args', [(), ('--how', 'container'), ('--how', 'module'), ('--python', sys.executable)])
 def test_an_old_glibc_is_said_once(place, args):
@@ -146,10 +196,13 @@ def test_what_would_be_lost_or_is_damaged_is_refused(place):
 def test_the_container_is_built_and_used(place):
     "With a stand-in that builds nothing and runs its commands here: which image, for which CUDA, what it sees of the node."
     (place/'site.env').write_text(f'SITE_CONTAINER={place}/my.sif\nSITE_SCRATCH={place}\nSITE_TORCH=cu118\n')
+    (place/'constraints-torch-cu118.txt').write_text('torch==0 --hash=sha256:0\n') # as its first set-up has written it
     env = dict(PATH=programs(place/'bin', apptainer=APPTAINER), CALLS=str(place/'calls'))
     for force in (), (), ('--force',): run('slurm/setup.sh', '--site', place/'site.env', '--how', 'container', *force, cwd=place, **env)
     assert (place/'calls').read_text().splitlines() == [f'build {o}{place}/my.sif {place}/.venv/container.def' for o in ('', '--force ')]
-    assert ' https://download.pytorch.org/whl/cu118 -r /opt' in (place/'my.sif').read_text()
+    recipe = (place/'my.sif').read_text()
+    assert '--index-url https://download.pytorch.org/whl/cu118 -r' in recipe and 'constraints-torch-cu118.txt' in recipe and 'cu126.txt' not in recipe
+    assert re.search(r'^From: python@sha256:[0-9a-f]{64}$', recipe, re.MULTILINE) and recipe.count('--require-hashes') == 3
     said = lib_at(place, 'load_site; find_python; fact run quick_config first', cwd=place, **env)
     assert said.stdout == f'{place}/results/first\n', said.stderr
     assert f'exec --nv --bind {place},{place} --env PYTHONPATH={place} {place}/my.sif python' in (place/'calls').read_text()

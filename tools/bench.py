@@ -1,6 +1,5 @@
 "The benchmark, through papermill into results/benchmark: tools/bench.py quick | full"
 import os, subprocess, sys
-from configparser import ConfigParser
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -21,9 +20,7 @@ def install_peers():
     "What we compare with, as constraints.txt pins it, where it isn't there."
     try: return need_peers()
     except InputError: pass
-    cfg = ConfigParser()
-    cfg.read(ROOT/'settings.ini')
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '-c', ROOT/'constraints.txt', *cfg['DEFAULT']['bench_requirements'].split()], check=True)
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--require-hashes', '-r', ROOT/'constraints-bench.txt'], check=True)
 
 def main(size):
     if size not in PLANS: sys.exit(f'{size!r}: there are {", ".join(PLANS)}')

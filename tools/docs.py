@@ -12,8 +12,8 @@ from project import NBS, ROOT
 from readme import visible
 
 CODE = 'https://github.com/nlbs-cvae/nlbs-cvae/blob/main'
-GUIDES = 'architecture first_run your_own_archive cluster site_quick_start transfer reading_the_report extending'.split()
-FILES = {ROOT/'README.fr.md': 'README_fr', ROOT/'CONTRIBUTING.md': 'CONTRIBUTING', ROOT/'CHANGELOG.md': 'CHANGELOG'}
+GUIDES = 'architecture first_run your_own_archive cluster site_quick_start transfer what_leaves_your_house reading_the_report extending'.split()
+FILES = {ROOT/'README.fr.md': 'README_fr', ROOT/'CONTRIBUTING.md': 'CONTRIBUTING', ROOT/'CHANGELOG.md': 'CHANGELOG', ROOT/'SECURITY.md': 'SECURITY'}
 CSS = '''.content { width: 54em }
 pre { font-size: .78em }
 table.dataframe { display: block; overflow-x: auto; font-size: .8em }
@@ -132,7 +132,7 @@ def contents()->str:
     def tree(caption, lines): return f':::{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(lines) + '\n:::\n'
     numbers = [f"{p.stem.split('_')[0]} {title(p)} </{page_of(p)}>" for p in numbered()]
     return '\n' + '\n'.join([tree('Guides', [f'/{page_of(p)}' for p in guides()]), tree('Notebooks', numbers),
-                             tree('Results', [f'/{page_of(p)}' for p in results()]), tree('Project', ['En français </README_fr>', '/CONTRIBUTING', '/CHANGELOG'])])
+                             tree('Results', [f'/{page_of(p)}' for p in results()]), tree('Project', ['En français </README_fr>', '/CONTRIBUTING', '/SECURITY', '/CHANGELOG'])])
 
 def write_pages(
     source, # an empty folder

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Make .venv as constraints.txt says, once: a second call only compares a stamp, so it needs no network.
+# Make .venv as constraints-dev.txt says, every file by its hash, once: a second call only compares a stamp, so it needs no network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly venv=$PWD/.venv stamp=.venv/installed cpu_index=https://download.pytorch.org/whl/cpu
 
 say() { printf '\n== %s\n' "$*"; }
 wanted() { echo "$venv"; cat constraints.txt settings.ini setup.py tools/setup.sh | cksum; }
-pin() { grep -oE "^$1==[^ ]+" constraints.txt; }
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 find_python() { # the first Python that is new enough; $PYTHON where it is set
@@ -27,25 +26,27 @@ make_venv() { # one that was moved here from elsewhere holds the old place's pat
     "$python" -m venv $clear .venv
 }
 
-install_cpu_torch() { # on Linux the plain pin brings gigabytes of CUDA; where no GPU is, PyTorch's own index has it without
-    [[ $(uname -s) == Linux ]] || return 0
-    if nvidia-smi -L >/dev/null 2>&1; then return 0; fi
-    .venv/bin/python -c "from urllib.request import urlopen; urlopen('$cpu_index/torch/', timeout=5)" 2>/dev/null || return 0
-    pip install --no-deps --index-url "$cpu_index" "$(pin torch)" "$(pin torchvision)" || true
+install() { pip install --no-deps --no-build-isolation --require-hashes "$@"; } # -r LIST: what is in it, each file with a hash named there
+builders() { awk '/^[^ ]/ {on = /^(setuptools|wheel)==/} on' constraints-dev.txt; } # they build what comes as source, and this project
+
+has_cpu_index() { # PyTorch's own index has a torch without CUDA; on Linux pypi.org's brings gigabytes of it
+    [[ $(uname -s) == Linux ]] && ! nvidia-smi -L >/dev/null 2>&1 &&
+        .venv/bin/python -c "from urllib.request import urlopen; urlopen('$cpu_index/torch/', timeout=5)" 2>/dev/null
 }
 
-drop_torchvision() { # fastai asks for it, nothing here does; a build for another torch breaks what looks for it
-    if .venv/bin/python -c 'import torchvision' 2>/dev/null; then return; fi
-    pip uninstall --quiet --yes torchvision
+install_torch() { # one index for one package; where PyTorch's can't be reached, whatever pip is configured for: a build without CUDA, or pypi.org's
+    if has_cpu_index; then install --index-url "$cpu_index" -r constraints-torch-cpu.txt; return; fi
+    if ! nvidia-smi -L >/dev/null 2>&1 && install --only-binary=:all: -r constraints-torch-cpu.txt; then return; fi
+    install -r constraints-torch.txt
 }
 
 if [[ -f $stamp && $(wanted) == "$(<$stamp)" ]]; then exit 0; fi
 say "Setting up .venv (once; about two minutes and two gigabytes)"
 rm -f "$stamp"
 make_venv
-install_cpu_torch
-pip install "$(pin setuptools)" "$(pin wheel)"
-pip install --constraint constraints.txt --no-build-isolation --use-pep517 --editable '.[dev]'
-drop_torchvision
+install_torch
+install -r <(builders)
+install -r constraints-dev.txt
+pip install --no-deps --no-build-isolation --use-pep517 --editable .
 wanted > "$stamp"
 say ".venv is ready"
