@@ -8,11 +8,11 @@ __all__ = ['NO_ROOM', 'plain_line', 'InputError', 'command', 'naming_rows', 'kep
            'file_name', 'read_yaml', 'run_name', 'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'key_seed',
            'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'show_images', 'setting', 'DataSettings',
            'ModelSettings', 'TrainingSettings', 'EvaluationSettings', 'OutputSettings', 'Settings', 'make_settings',
-           'image_shape', 'n_halvings', 'check_data', 'config_file', 'load_settings', 'load_data_settings', 'job_id',
-           'RunFolder', 'lock_holder', 'file_lock']
+           'image_shape', 'n_halvings', 'check_data', 'config_file', 'words', 'load_settings', 'load_data_settings',
+           'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
-import errno, fcntl, hashlib, json, math, os, re, socket, stat, struct, sys, tempfile, threading, time, traceback, types
+import errno, fcntl, hashlib, json, math, os, re, shlex, socket, stat, struct, sys, tempfile, threading, time, traceback, types
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
@@ -661,12 +661,23 @@ def config_file(
     names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith('.yaml'))
     raise InputError(f"no settings file {config!r}: give a path, or one of {', '.join(names)}")
 
+def words(
+    text, # one text, or a list of them that is left as it is
+)->list:
+    "Settings and keys in one line, apart: at spaces, but quotes hold together what has one in it, as in a shell."
+    if not isinstance(text, str): return list(text or ())
+    try: return shlex.split(text)
+    except ValueError: raise InputError(f"{text!r}: a quotation mark has no partner; write data.archive='/a folder' or, for an apostrophe in "
+                                        'the name, data.archive="/l\'archive"') from None
+
 def _override(values, text):
-    "Put `block.key=value` into `values`."
+    "Put `block.key=value` into `values`; where a text is wanted, it is taken to the letter."
     key, eq, value = text.partition('=')
     block, dot, name = key.strip().partition('.')
-    if not eq or not dot: raise InputError(f"override {text!r}: write it as block.key=value, for example training.num_epochs=2")
-    _put(values, block, {name: '' if value == '' else read_yaml(value, f"override {text!r}")})
+    if not eq or not dot: raise InputError(f"override {text!r}: write it as block.key=value, for example training.num_epochs=2; a value "
+                                           "with a space in it stands in quotes: data.archive='/my archive'")
+    plain = getattr(getattr(Settings(), block, None), name, None).__class__ is str and value[:1] not in ('"', "'")
+    _put(values, block, {name: value if plain or value == '' else read_yaml(value, f"override {text!r}")})
 
 def _put(values, block, vals):
     "Put keys and values into a block of `values`, unless that is no block: then `make_settings` says so."
@@ -682,7 +693,7 @@ def _with_places(path, values):
 
 def load_settings(
     config:str='quick_config', # path or packaged name of a YAML file
-    overrides=(),              # texts such as 'training.num_epochs=2', applied last
+    overrides=(),              # texts such as 'training.num_epochs=2', or one text of several; applied last
 )->Settings:
     "Read, override (`$NLBS_OVERRIDES` too) and check the settings of a run."
     values, where = _read_values(config_file(config), overrides)
@@ -706,13 +717,35 @@ def _read_values(path, overrides):
     values = read_yaml(path) or {} if path else {}
     if not isinstance(values, dict): raise InputError(f"{path}: it must hold blocks (data, model, …), not {type(values).__name__}")
     values = _with_places(path, {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}) if path else {}
-    for text in [*overrides, *os.environ.get('NLBS_OVERRIDES', '').split()]: _override(values, text)
+    for text in [*words(overrides), *words(os.environ.get('NLBS_OVERRIDES', ''))]: _override(values, text)
     return values, path.name if path else ''
 
 def _absolute(d):
     "Relative paths are the caller's."
     absolute = {k: str(Path(v).expanduser().absolute()) for k in ('archive', 'table', 'cache') if (v := getattr(d, k))}
     return replace(d, **absolute, mapping=str(Path(d.mapping).absolute()) if Path(d.mapping).is_file() else d.mapping)
+
+# %% ../nbs/00_core.ipynb #905fbfb6
+def given(
+    kind,     # str, bool, float, list or dict
+    **values, # of the cell of parameters
+)->list:      # the same, each of its kind
+    "Parameters of a notebook as papermill left them; an `InputError` where one can't be what it should."
+    return [_given(kind, name, value) for name, value in values.items()]
+
+_MEANT = {str: 'a text; papermill -r {} ... passes it as it is, where -p makes a number or True of it', bool: 'True or False',
+          float: 'a number', dict: 'keys and values, which papermill -y gives'}
+
+def _given(kind, name, value):
+    "One parameter as `kind`."
+    if kind is list: return words(value) if isinstance(value, (str, list, tuple, type(None))) else [_given(str, name, value)]
+    if kind is bool and str(value) in ('0', '1', 'true', 'false', 'True', 'False', 'yes', 'no'): return str(value) in ('1', 'true', 'True', 'yes')
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool): return value
+    if kind is str and type(value) is int:
+        print(f"{name}: {value}, a number as it came here; papermill -r {name} ... instead of -p keeps a name to the letter, its zeros too")
+        return str(value)
+    if type(value) is kind: return value
+    raise InputError(f"parameter {name}={value!r}: it must be {_MEANT[kind].format(name)}")
 
 # %% ../nbs/00_core.ipynb #ee981334
 def job_id()->str: # '' outside a queue

@@ -14,7 +14,7 @@ __all__ = ['SCHEMA', 'COLUMN', 'METRIC', 'GOOD', 'FAIR', 'POOR', 'OPEN', 'COLOUR
            'nlbs_evaluate']
 
 # %% ../nbs/06c_report.ipynb #fce8f524
-import platform, re, time
+import platform, re, shlex, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from .checks import (fit_judge, grey_histograms, intensity_scores, nearest_pairs
                               power_spectrum,
                               privacy_scores, small, spectrum_scores, spread_score, use_scores)
 from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, read_json, rng,
-                            write_atomic, write_json)
+                            words, write_atomic, write_json)
 from .dataset import Cache, get_data
 from .evaluation import (MINIMUM, Extractor, Score, distances, feature_scores, features, load_extractor,
                                   reconstruction_scores)
@@ -105,7 +105,7 @@ def open_evaluation(
                                f"images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
     about = _about(s, generator, cache, split, test, train)
-    about.update(overrides=' '.join(o for o in overrides if o.startswith('evaluation.')))
+    about.update(overrides=shlex.join(o for o in overrides if o.startswith('evaluation.')))
     if samples: about.update(samples=len(read_manifest(samples)), sampler=f'images of {Path(samples).name}')
     return Evaluation(folder, s, generator, about, train, Images(cache, cache.rows('valid')), test, other,
                       samples=str(samples))
@@ -813,7 +813,7 @@ def again(e):
     x, extra = e.about['extractor'], e.about['overrides']
     weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}:FILE:{x["sha256"]}'
     return (f'nlbs_evaluate results/{e.folder.path.name}' + ' --split valid'*(e.about['split'] == 'valid') + weights +
-            ' --samples FOLDER'*bool(e.samples) + f' --overrides "{extra}"'*bool(extra))
+            ' --samples FOLDER'*bool(e.samples) + f' --overrides {shlex.quote(extra)}'*bool(extra))
 
 def how_drawn(e):
     "The command that draws these samples, or where they came from."
@@ -922,7 +922,7 @@ def nlbs_evaluate(
     overrides:str='',         # such as "evaluation.samples=500 evaluation.bootstrap=100"
 ):
     "Measure a trained model and write its report, for example: nlbs_evaluate results/demo --public"
-    e = evaluate(run, public or None, split, overrides.split(), extractor, device, samples)
+    e = evaluate(run, public or None, split, words(overrides), extractor, device, samples)
     for f in verdict(e): print(f'{f.subject}: {f.mark}. {f.text}')
     print(f"{e.n} {split} images compared with as many samples; {e.about['samples']} samples in all, evaluation.samples={e.settings.evaluation.samples}")
     print(f"{metrics_folder(e)/'evaluation_report.pdf'}")

@@ -28,8 +28,8 @@ from . import __version__
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, EpochLog, MixedPrecision,
                                  PhaseLearner, Progress, REAL, SafeGradients, Status, StopRequested, resume, save_sheet, sheet_note, sheet_path, warmup_cosine)
 from .checkpoints import load_checkpoint, newest_checkpoint
-from .core import (InputError, RunFolder, Settings, command, image_shape, in_notebook, kept_error, kept_text, load_settings, read_json, save_png,
-                            write_atomic, write_json)
+from .core import (InputError, RunFolder, Settings, command, image_shape, in_notebook, kept_error, kept_text, load_settings, read_json, run_name, save_png,
+                            words, write_atomic, write_json)
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
 from .dicom import unwritable
@@ -653,12 +653,12 @@ def plot_history(
 def nlbs_train(
     config:str,        # settings: a YAML file, or demo_config, training_config, hpc_training_config, quick_config
     run:str,           # name of the run; its folder lies under output.results
-    overrides:str='',  # settings as block.key=value, separated by spaces: "training.num_epochs=2 data.batch_size=8"
+    overrides:str='',  # settings as block.key=value, separated by spaces: "training.num_epochs=2 data.archive='/my archive'"
     allow:str='',      # keys that may differ from the run's first start, separated by spaces
 ):
     """Train a model, or go on with a run that was stopped. Examples:
     nlbs_train training_config first --overrides "data.archive=/data/nlbs";
     on four GPUs: torchrun --nproc-per-node 4 --no-python nlbs_train training_config first"""
-    try: folder = train(load_settings(config, overrides.split()), run, allow.split())
+    try: folder = train(load_settings(config, overrides), run_name(run), words(allow))
     except Interrupted as e: sys.exit(f'nlbs_train: {e}' if rank_and_size()[0] == 0 else 0) # one process speaks for all
     if rank_and_size()[0] == 0: print(f'{folder.path}: {folder.read_status()["state"]}; model in {folder.model}')
