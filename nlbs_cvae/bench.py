@@ -11,7 +11,7 @@ __all__ = ['PEERS', 'SIZES', 'Seconds', 'now', 'clocked', 'race', 'spread', 'sta
            'our_frechet', 'our_kid', 'bench_metrics', 'keep_results', 'changes', 'table', 'plot_ratios']
 
 # %% ../nbs/08a_bench.ipynb #87d4169c
-import gc, logging, math, multiprocessing, os, platform, resource, shutil, threading, time, warnings
+import gc, logging, math, multiprocessing, os, platform, resource, shutil, tempfile, threading, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -235,7 +235,7 @@ def bench_preparing(
 )->list:             # rows
     "One pass over uncompressed files; the report that the command draws at its end is left out, a few seconds however many there are."
     archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women, size=size.file_size)
-    paths, folder = sorted(archive.rglob('*.dcm')), Path(out)/'prepared'
+    paths, folder = sorted(archive.rglob('*.dcm')), Path(tempfile.mkdtemp(prefix='prepared-', dir=out)) # removed at the end, so nobody else's
     for d in ('ours', 'naive'): (folder/d).mkdir(parents=True, exist_ok=True)
     rivals = {'our pass': lambda: our_pass(paths, size.resolution, folder/'ours')}
     if peers: rivals |= {'pydicom + min-max + scikit-image': lambda: naive_pass(paths, size.resolution, folder/'naive'),
@@ -252,8 +252,7 @@ def bench_preparing_memory(
 )->list: # rows
     "Private memory of our pass against the number of files."
     paths = sorted((Path(out)/f'phantom-{size.file_size[0]}-{size.women}').rglob('*.dcm'))
-    counts, folder = (len(paths), 4*len(paths)), Path(out)/'prepared-memory'
-    folder.mkdir(exist_ok=True)
+    counts, folder = (len(paths), 4*len(paths)), Path(tempfile.mkdtemp(prefix='prepared-', dir=out))
     found = [peak_memory(our_pass, (paths*4)[:n], size.resolution, folder)['mb'] for n in counts]
     shutil.rmtree(folder)
     return [dict(section='memory', name=f'preparing {n} files', mb=m) for n, m in zip(counts, found)]
@@ -325,14 +324,14 @@ def bench_feeding(
 )->list:             # rows
     "Images a second out of the cache."
     small, n = small_cache(out, size.resolution), size.images
-    cache, folder = repeated_cache(small, n, Path(out)/f'fed-{n}-{size.resolution}'), Path(out)/'items'
+    cache = repeated_cache(small, n, Path(out)/f'fed-{n}-{size.resolution}')
     images, order = np.array(cache.images), np.random.default_rng(0).permutation(n)
     memory = MemoryImages(images)
     ours = CacheLoader(NLBSDataset(cache, 'train'), bs=batch, shuffle=True)
     rivals = {'our loader': lambda: feed(x for x, *_ in ours), 'in memory': lambda: feed(memory.batches(order, batch)),
               'out of the map': lambda: feed(MemoryImages(cache.images).batches(order, batch))}
     if peers:
-        folder.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix='items-', dir=out))
         paths = [folder/f'{i}.npy' for i in range(n)]
         for p, im in zip(paths, images): np.save(p, np.float32(im/65535))
         from monai.data import PersistentDataset

@@ -82,7 +82,8 @@ def kept_checkpoints(
     folder, # checkpoints/
 )->list:    # paths, oldest first
     "The checkpoints that are kept every few epochs."
-    return sorted(Path(folder).glob('model_epoch_*.pth'), key=lambda p: int(p.stem.split('_')[-1]))
+    found = [p for p in Path(folder).glob('model_epoch_*.pth') if p.stem.removeprefix('model_epoch_').isdecimal()] # a copy of another name is its owner's
+    return sorted(found, key=lambda p: int(p.stem.removeprefix('model_epoch_')))
 
 def newest_checkpoint(
     folder, # checkpoints/

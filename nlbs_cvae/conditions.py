@@ -258,19 +258,6 @@ def decode(self:Conditions,
     if codes.ndim == 2: return [self.decode(row) for row in codes]
     return {c.name: c.label(code) for c, code in zip(self, codes)}
 
-@patch
-def parse(self:Conditions,
-    text:str, # 'view=MLO,laterality=R,age=62,cancer=1'; what isn't named, or is 'any', is unknown
-)->np.ndarray: # int64 (K,)
-    "The codes of what a person typed; an `InputError` says what is allowed."
-    values = {}
-    for part in filter(str.strip, text.split(',')):
-        name, equals, value = map(str.strip, part.partition('='))
-        if not equals: raise InputError(f"conditions {text!r}: write them as name=value, not {part.strip()!r}")
-        if name in values: raise InputError(f"conditions {text!r}: {name} is given twice")
-        values[name] = value
-    return self.encode(values)
-
 # %% ../nbs/00a_conditions.ipynb #6f8d0374
 def plain_name(
     name, # of a column or condition
@@ -326,6 +313,45 @@ def _near(name, columns):
     names = {plain_name(c): c for c in columns}
     close = difflib.get_close_matches(plain_name(name), names, cutoff=.6)
     return [names[n] for n in dict.fromkeys([*close, *(n for n in names if plain_name(name) in n)])][:3]
+
+# %% ../nbs/00a_conditions.ipynb #bb81536f
+@patch
+def check_spelling(self:ColumnMatch,
+    where='the table', # named in the error
+):
+    "An `InputError` where an unused column is, but for a slip, a name that no column answers."
+    for name, near in self.unanswered.items():
+        for c in near:
+            a, b = plain_name(c), plain_name(name)
+            if sorted(a) != sorted(b) and difflib.SequenceMatcher(None, a, b).ratio() < .8: continue
+            raise InputError(f"{where}: no column for {name}, but one called {c!r}: call it {name}, or take it out")
+
+# %% ../nbs/00a_conditions.ipynb #084ebe12
+@patch
+def encode_named(self:Conditions,
+    pairs,         # of name and value, as a person writes them
+)->np.ndarray:     # int64 (K,)
+    "The codes of named values; an `InputError` for a name that is none, or is given twice."
+    names = [*self.names, *self.constants]
+    found = match_columns([name for name, _ in pairs], names)
+    for name in found.unused[:1]:
+        near = ' or '.join(_near(name, names))
+        raise InputError(f"no condition {str(name)!r}{f' (is it {near}?)' if near else ''}: there are {', '.join(names)}")
+    return self.encode({name: dict(pairs)[given] for name, given in found.used.items()})
+
+@patch
+def parse(self:Conditions,
+    text:str, # 'view=MLO,laterality=R,age=62,cancer=1'; what isn't named, or is 'any', is unknown
+)->np.ndarray: # int64 (K,)
+    "The codes of what a person typed; an `InputError` says what is allowed."
+    pairs = []
+    for part in filter(lambda t: t.strip(' ,'), re.split(r',(?=[^,=]*=)', text)):
+        name, equals, value = part.partition('=')
+        if not equals: raise InputError(f"conditions {text!r}: write them as name=value, not {part.strip()!r}")
+        if plain_name(name) in {plain_name(n) for n, _ in pairs}: raise InputError(f"conditions {text!r}: {name.strip()} is given twice")
+        pairs.append((name.strip(' ,'), value.strip(' ,')))
+    try: return self.encode_named(pairs)
+    except InputError as e: raise InputError(f"conditions {text!r}: {e}") from None
 
 # %% ../nbs/00a_conditions.ipynb #46646577
 @patch

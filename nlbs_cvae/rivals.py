@@ -13,7 +13,7 @@ __all__ = ['PEER_MODELS', 'KINDS', 'SAMPLERS', 'PLAIN', 'GRID', 'ROWS', 'Peer', 
            'outline_spread', 'bench_latents', 'real_beside_samples']
 
 # %% ../nbs/08b_rivals.ipynb #e1f77eaa
-import math, os, shutil, time
+import math, os, shutil, tempfile, time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -283,7 +283,8 @@ def bench_step(
     s, dev = step_settings(size.step, f'data.batch_size={size.batch}'), device_name()
     cache = repeated_cache(small_cache(out, size.step), 500, Path(out)/f'steps-{size.step}')
     x, codes = (v.to(dev) for v in images_at(cache, range(size.batch)))
-    ours = timed_learner(s, cache, Path(out)/'learner', size.steps, size.batch)
+    folder = Path(tempfile.mkdtemp(prefix='learner-', dir=out)) # removed at the end, so nobody else's
+    ours = timed_learner(s, cache, folder, size.steps, size.batch)
     bare = make_autoencoder_phase(s, make_model(s, cache.conditions)).to(dev)
     models = {'bare loop': bare} | ({n: like_sized(m, (size.step,)*2, count_parameters(bare)) for n, m in PEER_MODELS.items()} if peers else {})
     rivals = {'our Learner': ours} | {n: timed_steps(m, x, codes, size.steps) for n, m in models.items()}
@@ -292,7 +293,7 @@ def bench_step(
     for r in rows:
         r |= dict(parameters=count_parameters(models[r['name']]), gflop=gflop(models[r['name']], x, codes))
         r['gflop_s'] = r['gflop']/r['cpu_ms']*1e3
-    shutil.rmtree(Path(out)/'learner')
+    shutil.rmtree(folder)
     return rows
 
 KINDS = dict(convolutions='conv', normalisation='norm', activations='silu', optimiser='adam')
@@ -383,8 +384,7 @@ def bench_scale(
     side = size.sides[1]
     by_latent = {n: step_cost(side, caches[side], batch, f'model.latent_dim={n}') for n in size.latents}
     archive = write_phantom(Path(out)/'phantom-small-6', women=6, size=(320, 256))
-    paths, folder = sorted(archive.rglob('*.dcm')), Path(out)/'scale'
-    folder.mkdir(exist_ok=True)
+    paths, folder = sorted(archive.rglob('*.dcm')), Path(tempfile.mkdtemp(prefix='scale-', dir=out))
     by_files = {n: (partial(our_pass, paths[:n], 64, folder), 0) for n in (6, 12, 24)}
     rows = []
     for what, calls in (('resolution', by_side), ('latent numbers', by_latent), ('files prepared', by_files)):
@@ -397,15 +397,14 @@ def bench_scale(
 def _bench_processes(size, out):
     "Files of the archive of `bench_preparing` in one process and in one a core."
     archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women, size=size.file_size)
-    paths, folder = sorted(archive.rglob('*.dcm'))*4, Path(out)/'processes'
+    paths, place = sorted(archive.rglob('*.dcm'))*4, Path(tempfile.mkdtemp(prefix='processes-', dir=out))
     def prepare(n):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=place)) # empty each time
         chunks = [Chunk(folder, i, [(i, p, None)]) for i, p in enumerate(paths)]
         return list(prepare_chunks(chunks, Recipe((size.resolution,)*2), n))
     counts = dict.fromkeys((1, cores()))
     times = race({n: partial(prepare, n) for n in counts}, size.rounds, False)
-    shutil.rmtree(folder)
+    shutil.rmtree(place)
     return [dict(section='scale', name=f'{len(paths)} files, processes: {n}', ms=1e3*spread([s.wall for s in t])[0], cpu_ms=1e3*spread([s.cpu for s in t])[0])
             for n, t in times.items()]
 

@@ -108,3 +108,149 @@ def test_ten_thousand_in_bounded_memory(start, model, tmp_path):
     assert p.wait() == -signal.SIGKILL
     assert peak(p := ask(10000, 'cut')) < 1.1*few + 20000 and p.returncode == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'many') and len(contents(tmp_path/'many')) == 10004
+
+
+# ---- tables of conditions: used, named or refused
+
+TABLE = 'view,laterality,cancer\nCC,L,0\nMLO,R,0\n'
+
+def test_tables_are_read_as_meant_or_refused_by_row(call, model, tmp_path):
+    import gzip
+    same = dict(plain=TABLE, spaces=TABLE.replace(',', ', '), capitals=TABLE.replace('view,laterality', ' View ,LATERALITY'), tabs=TABLE.replace(',', '\t'),
+                sep='sep=;\n' + TABLE.replace(',', ';'), utf16=TABLE.encode('utf-16'), mark='\ufeff' + TABLE, remarks='# from the clinic\n' + TABLE,
+                packed=gzip.compress(TABLE.encode()))
+    from nlbs_cvae.core import InputError
+    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.sampling import read_codes
+    conditions = Generator.from_pretrained(model).conditions
+    for name, data in same.items():
+        file = tmp_path/f'{name}.csv'
+        file.write_bytes(data if isinstance(data, bytes) else data.encode())
+        assert read_codes(conditions, str(file)).tolist() == [[0, 0, 0], [1, 1, 0]], name
+    for name, data, words in (('more', TABLE.replace('CC,L,0', 'CC,L,0,0'), ['row 1']), ('fewer', TABLE.replace('MLO,R,0', 'MLO,R'), ['row 2']),
+                              ('comma', TABLE.replace(',R,0', ',R,0,5'), ['row 2']), ('slip', TABLE.replace('view', 'veiw'), ["'veiw'"]), ('letter', TABLE.replace('laterality', 'lateralities'), ["'lateralities'"]),
+                              ('twice', TABLE.replace('cancer', 'View'), ['view', 'View']), ('value', TABLE.replace('CC', 'CX'), ['row 1', 'CX'])):
+        (tmp_path/f'{name}.csv').write_text(data)
+        try: got = read_codes(conditions, tmp_path/f'{name}.csv')
+        except InputError as e: assert all(w in str(e) for w in words), (name, str(e))
+        else: assert name == 'twice' and got[:, 0].tolist() == [0, 1], (name, got)
+
+def test_columns_are_used_or_named(call, model, tmp_path):
+    (tmp_path/'t.csv').write_text('patient,View,laterality\nA77,CC,L\nB13,MLO,R\nC09,CC,R\n')
+    status, out, err = call(model, tmp_path/'out', '--like', tmp_path/'t.csv', '--n', 2, '--steps', 1)
+    assert status == 0, err
+    assert "columns that nothing uses: 'patient'" in out and 'no column for cancer: any' in out and 'patient' not in (tmp_path/'out'/'manifest.csv').read_text()
+    assert '1 rows are left out' in out and '2 images asked for; there are 2 png' in out and 'cancer any' in out
+
+def test_an_archives_table_is_read_through_its_mapping(call, model, tmp_path):
+    (tmp_path/'t.csv').write_text('File Path,Image Laterality,View Position,Age,Cancer,False Positive\n\\normal\\209423175501\\left\\CC\\a.dcm,L,CC,61,0,0\n')
+    status, out, err = call(model, tmp_path/'out', '--like', tmp_path/'t.csv', '--steps', 1, '--mapping', 'nlbs')
+    assert status == 0 and 'view CC; laterality L; cancer 0' in out, err
+    status, out, err = call(model, tmp_path/'two', '--conditions', 'view=CC', '--mapping', 'nlbs')
+    assert status == 1 and 'mapping=nlbs' in err and not (tmp_path/'two').exists()
+
+# ---- folders: whose they are
+
+def test_a_second_process_is_refused(start, call, model, tmp_path):
+    ask = [model, tmp_path/'out', '--n', 100000, '--steps', 4, '--batch_size', 2, '--device', 'cpu']
+    p = start(*ask)
+    while p.poll() is None and not (tmp_path/'out'/'000001.png').exists(): time.sleep(.01)
+    status, out, err = call(*ask)
+    p.kill(); p.communicate()
+    assert status == 1 and f'process {p.pid}' in err and len(err.splitlines()) == 1, err
+
+@pytest.mark.parametrize('name', ['17_patient.dcm', '000017.png', '0000001.dcm', 'notes.txt', '.secret.tmp'])
+def test_only_what_is_proven_ours_is_removed(model, tmp_path, name):
+    from nlbs_cvae.core import InputError
+    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.sampling import generate
+    generator, out = Generator.from_pretrained(model), tmp_path/'out'
+    generate(generator, out, n=3, steps=1, formats=('png', 'dicom'))
+    theirs = [out/name, out/'dicom'/name]
+    for p in theirs: p.write_bytes(b'a radiologist made this')
+    generate(generator, out, n=2, steps=1, seed=1, replace=True)
+    assert all(p.read_bytes() == b'a radiologist made this' for p in theirs)
+    assert sorted(p.name for p in out.glob('0*.png') if p not in theirs) == ['000000.png', '000001.png']
+    (out/'000001.png').write_bytes(b'a radiologist made this too')
+    with pytest.raises(InputError, match='000001.png: not written by a generation'): generate(generator, out, n=2, steps=1, seed=2, replace=True)
+    assert (out/'000001.png').read_bytes() == b'a radiologist made this too'
+
+@pytest.mark.parametrize('link', ['dicom', '000000.png', 'images.npy', 'manifest.csv'])
+def test_links_are_not_followed(model, tmp_path, link):
+    from nlbs_cvae.core import InputError
+    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.sampling import generate
+    generator, out, ask = Generator.from_pretrained(model), tmp_path/'out', dict(n=2, steps=1, formats=('png', 'npy', 'dicom'))
+    generate(generator, out, **ask)
+    (out/link).rename(tmp_path/'elsewhere')
+    (out/link).symlink_to(tmp_path/'elsewhere')
+    before = contents(tmp_path/'elsewhere') if link == 'dicom' else (tmp_path/'elsewhere').read_bytes()
+    for again in (dict(seed=0), dict(seed=1, replace=True)):
+        with pytest.raises(InputError, match=f'{link}: a link'): generate(generator, out, **ask, **again)
+    assert before == (contents(tmp_path/'elsewhere') if link == 'dicom' else (tmp_path/'elsewhere').read_bytes())
+
+def test_archives_are_not_written_into(call, model, tmp_path):
+    from nlbs_cvae.phantom import write_phantom
+    archive = write_phantom(tmp_path/'archive', women=3, size=(384, 300))
+    (tmp_path/'short').symlink_to(archive)
+    below = next(archive.rglob('*.dcm')).parent
+    before = contents(archive)
+    for out in (archive/'new', below/'new', tmp_path/'short'/'new', archive, below):
+        status, _, err = call(model, out, '--n', 1, '--steps', 1)
+        assert status == 1 and ('only read' in err or 'holds other files' in err) and len(err.splitlines()) == 1, err
+    assert contents(archive) == before
+
+# ---- DICOM: what it can't say is said first
+
+def a_model(folder, **kw):
+    from nlbs_cvae.cvae import ConditionalVAE
+    from nlbs_cvae.metadata import Condition, Conditions
+    from nlbs_cvae.prior import Generator, Prior
+    conditions = Conditions([Condition(k, v) for k, v in kw.items() if k != 'constants'], kw.get('constants'))
+    vae = ConditionalVAE(conditions.sizes, (32, 32), 8, channels=8, cond_dim=16)
+    Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32), conditions).eval().save(folder)
+    return folder
+
+def headers(out):
+    from pydicom import dcmread
+    return [dcmread(p, stop_before_pixels=True) for p in sorted((out/'dicom').glob('*.dcm'))]
+
+@pytest.mark.parametrize('asked, word', [('view=SPOT', 'SPOT'), ('any', 'SPOT'), ('view=CC', '')])
+def test_a_view_without_a_code_is_refused_before_the_work(call, tmp_path, asked, word):
+    model = a_model(tmp_path/'m', view=('CC', 'AT', 'SPOT'), laterality=('L', 'R'))
+    status, out, err = call(model, tmp_path/'out', '--n', 3, '--steps', 1, '--formats', 'dicom', '--conditions', asked)
+    if word: assert status == 1 and f"view '{word}'" in err and not (tmp_path/'out').exists(), err
+    else: assert status == 0 and [ds.ViewPosition for ds in headers(tmp_path/'out')] == ['CC']*3
+
+def test_axillary_tails_are_written(call, tmp_path):
+    model = a_model(tmp_path/'m', view=('CC', 'MLO', 'AT'), laterality=('left', 'right'))
+    status, out, err = call(model, tmp_path/'out', '--n', 2, '--steps', 1, '--formats', 'PNG, dicom', '--conditions', 'View=at,laterality=right')
+    assert status == 0, err
+    assert [(ds.ViewPosition, ds.ImageLaterality, ds.SyntheticData) for ds in headers(tmp_path/'out')] == [('AT', 'R', 'YES')]*2
+
+@pytest.mark.parametrize('knows, side, view', [(dict(view=('CC', 'MLO')), None, {'CC', 'MLO'}), (dict(density=('A', 'B')), None, {None}),
+                                               (dict(density=('A', 'B'), constants=dict(view='MLO', laterality='R')), 'R', {'MLO'})])
+def test_a_side_that_nobody_asked_for_is_not_invented(call, tmp_path, knows, side, view):
+    status, out, err = call(a_model(tmp_path/'m', **knows), tmp_path/'out', '--n', 12, '--steps', 1, '--formats', 'dicom')
+    assert status == 0, err
+    written = headers(tmp_path/'out')
+    assert {ds.get('ImageLaterality') for ds in written} == {side} and {ds.get('ViewPosition') for ds in written} == view
+    assert ("doesn't know laterality" in out) == (side is None) and {ds.SyntheticData for ds in written} == {'YES'}
+
+# ---- samples from elsewhere
+
+def test_a_manifest_stays_in_its_folder_and_its_columns_are_used_or_named(model, tmp_path, capsys):
+    from nlbs_cvae.core import InputError, save_png
+    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.report import read_samples
+    generator = Generator.from_pretrained(model)
+    for i in range(2): save_png(tmp_path/f'{i}.png', np.full((64, 64), 60*i, np.uint8))
+    def read(text):
+        (tmp_path/'manifest.csv').write_text(text)
+        return read_samples(tmp_path, generator)[1].tolist()
+    assert read('File;View;Laterality;scanner\n0.png;CC;L;GE\n1.png;MLO;R;GE\n') == [[0, 0, 2], [1, 1, 2]]
+    said = capsys.readouterr().out
+    assert "nothing uses: 'scanner'" in said and 'no column for cancer: unknown' in said and str(tmp_path) not in said
+    for text, word in (('file,view\n../x.png,CC\n', 'row 1'), ('file,view\n0.png,CC\n/etc/x.png,CC\n', 'row 2'), ('file,view,laterality\n0.png,CC,L,0\n', 'row 1'),
+                       ('file,veiw\n0.png,CC\n', "'veiw'"), ('file,view\n0.png,CC\n0.png,CC\n', 'row 2')):
+        with pytest.raises(InputError, match=word): read(text)
