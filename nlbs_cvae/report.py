@@ -31,7 +31,7 @@ from .dataset import Cache, get_data
 from .evaluation import (MINIMUM, Extractor, Score, distances, feature_scores, features, load_extractor,
                                   reconstruction_scores)
 from .prior import Generator
-from .sampling import generate, load_generator, read_images, read_manifest, vary_conditions
+from .sampling import generate, load_generator, read_images, read_manifest, table_codes, vary_conditions
 
 # %% ../nbs/06c_report.ipynb #51e8cc67
 def pick_images(
@@ -148,8 +148,7 @@ def read_samples(
 )->tuple:                # images (S,1,H,W), codes (S,K)
     "Samples from a folder; an `InputError` where they can't be compared."
     x, table = torch.from_numpy(read_images(folder))[:, None], read_manifest(folder)
-    try: codes = generator.conditions.encode_table(table)
-    except InputError as e: raise InputError(f"{Path(folder)/'manifest.csv'}: {e}") from None
+    codes = table_codes(generator.conditions, table, 'manifest.csv', 'unknown')
     if tuple(x.shape[2:]) != tuple(generator.resolution):
         raise InputError(f"{folder}: images of {'x'.join(map(str, x.shape[2:]))} pixels; to be compared they need "
                          f"{'x'.join(map(str, generator.resolution))}")

@@ -11,7 +11,7 @@ __all__ = ['flag_rates', 'make_model', 'make_autoencoder_phase', 'make_prior', '
            'plot_history', 'nlbs_train']
 
 # %% ../nbs/04b_training.ipynb #6c9c91fb
-import csv, errno, logging, os, platform, random, subprocess, sys
+import csv, errno, logging, os, platform, random, re, subprocess, sys
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -444,8 +444,10 @@ def _no_room(error): return isinstance(error, OSError) and error.errno in (errno
 
 def _tidy(folder):
     "Remove what an earlier start left behind: half-written files, and the request to stop it."
-    for path in (*folder.path.rglob('.*.tmp'), folder.stop_file): path.unlink(missing_ok=True)
-    for old in [p for name in REAL for p in folder.galleries.glob(f'*/{name}.png') if p.parent.name != 'private']: # from before they lay apart
+    for path in folder.path.rglob('.*.tmp'):
+        if re.fullmatch(r'\..+\.[a-z0-9_]{8}\.tmp', path.name) and path.is_file() and not path.is_symlink(): path.unlink() # as `atomic_file` calls them
+    folder.stop_file.unlink(missing_ok=True)
+    for old in [p for name in REAL for p in folder.galleries.glob(f'*/{name}.png') if p.parent.name != 'private' and not p.parent.is_symlink()]: # from before they lay apart
         new = sheet_path(folder.galleries, old.parent.name, old.stem)
         new.parent.mkdir(parents=True, exist_ok=True)
         (folder.galleries/'private').chmod(0o700)
