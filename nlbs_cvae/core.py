@@ -433,6 +433,8 @@ class DataSettings:
     window:int = setting(0, "which of a DICOM file's windows, counted from 0", ge=0)
     min_foreground:float = setting(0.02, "least share of breast in a prepared image", ge=0, le=1)
     max_faults:float = setting(0.05, "share of faulty images above which the preparation fails", ge=0, le=1)
+    file_memory:float = setting(4.0, "GiB that reading one image may take (0: no limit); beyond it the file is set aside", ge=0)
+    file_seconds:float = setting(60.0, "seconds that reading one image may take (0: no limit); beyond it the file is set aside", ge=0)
     conditions:tuple[str, ...] = setting((), "conditions to train under ([]: all of the mapping)")
     age_edges:tuple[float, ...] = setting((50, 55, 60, 65, 70), "years at which the age bins change")
     patch_size:int = setting(0, "pixels on a side of a patch of the full resolution, the same as data.resolution (0: whole images)", ge=0, le=4096)

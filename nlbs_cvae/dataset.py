@@ -27,7 +27,7 @@ from .core import (InputError, atomic_file, command, image_shape, load_settings,
                             show_images, write_atomic, write_json)
 from .metadata import Conditions, Mapping, check_leakage, id_key, read_table, split_subjects
 from .phantom import write_phantom
-from .prepare import (Claim, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical, mark_labels,
+from .prepare import (Claim, Limits, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical, mark_labels,
                                page_counts, page_images, page_intensity, page_odd, parse_shard, quarantine, work,
                                write_report)
 from .transforms import Augment
@@ -292,6 +292,8 @@ def prepare_cache(
     window=0,                # which of a DICOM file's windows, counted from 0
     min_foreground=.02,      # least share of breast in a prepared image
     max_faults=.05,          # share of faulty images above which the preparation fails
+    file_memory=4,           # GiB that reading one image may take (0: no limit)
+    file_seconds=60,         # seconds that reading one image may take (0: no limit)
     split=(.7, .15, .15),    # shares of women for train, valid, test
     split_seed=0,            # another number, another split
     patches=None,            # keyword arguments of `patches`, to cut patches instead
@@ -305,12 +307,12 @@ def prepare_cache(
     asked = recorded_settings(rules, resolution, window, min_foreground, split, split_seed, patches)
     if is_complete(cache): check_settings(cache, asked, ['split', 'split_seed'] if renew else asked)
     shape, turned = image_shape(resolution), bool(rules.chest_wall)
-    recipe = Recipe(shape, window, min_foreground, turned, tuple(rules.modalities), patches)
+    recipe = Recipe(shape, window, min_foreground, turned, tuple(rules.modalities), patches, rules.kept_kinds)
     plan = _make_plan(archive, table, rules, cache, recipe)
     try:
         made = _is_made(plan, asked, renew)
         for line in [] if made else plan.table.attrs.get('notes', []): print(line)
-        if not (made or kept_records(plan)): work(plan, max_faults, workers or cores(), shard)
+        if not (made or kept_records(plan)): work(plan, max_faults, workers or cores(), shard, Limits(file_memory, file_seconds))
         if not _can_finish(plan, asked, renew): return None
         _finish_once(plan, asked, max_faults, renew)
     except OSError as e:
@@ -396,6 +398,8 @@ def nlbs_prepare(
     window:int=0,              # which of a DICOM file's windows, counted from 0
     min_foreground:float=.02,  # least share of breast in a prepared image, 0 to 1
     max_faults:float=.05,      # share of faulty images above which the preparation fails, 0 to 1
+    file_memory:float=4,       # GiB that reading one image may take (0: no limit); beyond it the file is set aside
+    file_seconds:float=60,     # seconds that reading one image may take (0: no limit)
     split_seed:int=0,          # another number, another split of the women
     patch_size:int=0,          # pixels on a side of a patch of the full resolution (0: whole images)
     patch_stride:int=0,        # pixels from one patch to the next (0: the patch's size)
@@ -411,7 +415,8 @@ def nlbs_prepare(
     nlbs_prepare data/rsna --mapping rsna --workers 8;
     as the third of eight jobs: nlbs_prepare data/nlbs --config hpc_training_config --shard 3/8"""
     args = dict(archive=archive, table=table, mapping=mapping, cache=cache, resolution=parse_resolution(resolution),
-                window=window, min_foreground=min_foreground, max_faults=max_faults, split_seed=split_seed)
+                window=window, min_foreground=min_foreground, max_faults=max_faults, split_seed=split_seed,
+                file_memory=file_memory, file_seconds=file_seconds)
     cut = dict(size=patch_size, stride=patch_stride or patch_size, min_foreground=patch_foreground, most=patch_most)
     if patch_size: args.update(resolution=patch_size, patches=cut)
     if config: args = _data_arguments(load_settings(config, [f'data.archive={archive}'] if archive else []).data)
@@ -420,7 +425,7 @@ def nlbs_prepare(
 
 def _data_arguments(data):
     "The arguments of `prepare_cache` in a settings block."
-    names = 'archive table mapping cache resolution window min_foreground max_faults split split_seed'.split()
+    names = 'archive table mapping cache resolution window min_foreground max_faults file_memory file_seconds split split_seed'.split()
     return {k: getattr(data, k) for k in names}
 
 # %% ../nbs/01d_dataset.ipynb #475ac6e8

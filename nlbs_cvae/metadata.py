@@ -18,7 +18,8 @@ import numpy as np, pandas as pd, yaml
 
 from .conditions import Condition, Conditions, match_columns, plain_text, value_key
 from .core import InputError, progress
-from .dicom import VIEWS, ImageFault, normal_laterality, normal_view, read_header
+from .dicom import VIEWS, ImageFault, normal_laterality, normal_view, read_header, split_view
+from .images import KINDS
 from .tables import STAR, Files, clean_path, is_absolute, is_clutter, read_csv, read_text, text_lines
 
 # %% ../nbs/01a_metadata.ipynb #2aeb3f9c
@@ -49,6 +50,7 @@ class Mapping:
     chest_wall:str=''       # 'left' or 'right': all images are turned so, never turn or mirror them
     modalities:list=field(default_factory=lambda: ['MG'])
     four_views:bool=True    # a study should hold both views of both sides
+    kinds:list=field(default_factory=lambda: ['screening']) # what is kept beside screening views, of `KINDS`; any: everything
 
     @classmethod
     def load(cls,
@@ -61,6 +63,12 @@ class Mapping:
         except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise InputError(f"{path}: not valid YAML ({' '.join(str(e).split())[:150]})") from None
         return _make_mapping(path, d)
+
+    @property
+    def kept_kinds(self):
+        "Kinds of image that are kept: those named, and those that a declared view is (AT is an axillary tail)."
+        views = self.declared.get('view', [])
+        return tuple(dict.fromkeys([*self.kinds, *(k for v in views if isinstance(views, list) for k in split_view(v)[1])]))
 
     @property
     def used(self):
@@ -124,6 +132,7 @@ def _check_mapping(path, m):
     check('subject' in m.derive or 'subject' in m.columns, "derive.subject is missing: which images are one woman's?")
     check(m.chest_wall in ('', 'left', 'right'), f"chest_wall is left or right, not {m.chest_wall!r}")
     check(m.rows in ('table', 'files'), f"rows is table or files, not {m.rows!r}")
+    for k in m.kinds: check(k in ('screening', 'any', *KINDS), f"kinds: {k!r} is none; there are screening, any, {', '.join(KINDS)}")
     for name, rule in m.derive.items():
         check(isinstance(rule, dict) and 'from' in rule and not set(rule) - {'from', 'pattern', 'otherwise', 'every'},
               f"derive.{name} takes from, pattern, otherwise, every, not {rule!r}")

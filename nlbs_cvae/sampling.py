@@ -25,7 +25,8 @@ from .conditions import match_columns
 from .core import (InputError, command, file_lock, image_grid, progress, read_json, rng, save_png, sha256,
                             show_images, to_uint, write_atomic, write_json)
 from .dataset import Cache
-from .dicom import write_dicom, written_side, written_view
+from .dicom import read_sample, write_dicom, written_side, written_view
+from .images import ImageFault, bounded
 from .metadata import Conditions, Mapping, leads_to_images, mapping_names, read_frame, read_table
 from .prior import Generator
 
@@ -514,13 +515,19 @@ def read_images(
 )->np.ndarray:         # float32 (N,H,W) in [-1,1]
     "The images of a manifest; an `InputError` names one that is missing, unreadable or of another size."
     df = read_manifest(folder) if manifest is None else manifest
-    if (df.file == 'images.npy').all(): return _read_npy(_named_file(folder, 'images.npy'), df)
+    if (df.file == 'images.npy').all(): return _check_range(folder, _read_npy(_named_file(folder, 'images.npy'), df))
     ims, size = [_read_image(_named_file(folder, f)) for f in df.file], lambda im: 'x'.join(map(str, im.shape))
     for f, im in zip(df.file, ims):
         if im.shape != ims[0].shape:
             raise InputError(f"{Path(folder)/f}: {size(im)} pixels, but {df.file.iloc[0]} has {size(ims[0])}; all images "
                              f"must have one size")
-    return np.stack(ims)
+    return _check_range(folder, np.stack(ims))
+
+def _check_range(folder, ims):
+    "An `InputError` where all images (N,H,W) lie in the lowest tenth of the scale: whoever wrote them meant another scale."
+    if ims.max() >= -.8 or (Path(folder)/'generation.json').exists(): return ims # our own are what they are
+    raise InputError(f"{folder}: the brightest pixel of all {len(ims)} images is {(ims.max() + 1)/2:.3f} of white, no mammogram's: write them "
+                     "over the whole range of their bits, or say in the file (window, bits stored) what is white")
 
 def _named_file(folder, name):
     "The file of a manifest's row: one of its own folder, links followed; a manifest may come from anybody."
@@ -541,17 +548,12 @@ def _read_npy(path, df):
         raise InputError(f"{path}: can't be read as the images of the manifest ({e})") from None
 
 def _read_image(path):
-    "One PNG or DICOM as float32 (H,W) in [-1,1]."
+    "One picture or DICOM as float32 (H,W) in [-1,1], through the door that archives' images come by."
     try:
-        if path.suffix == '.dcm':
-            import pydicom
-            return pydicom.dcmread(path).pixel_array/np.float32(2047.5) - 1
-        with Image.open(path) as im:
-            if im.mode not in ('L', 'I', 'I;16'): raise ValueError(f'{im.mode}, not grey of 8 or 16 bits')
-            return np.asarray(im)/np.float32(127.5 if im.mode == 'L' else 32767.5) - 1
-    except FileNotFoundError: raise InputError(f"{path}: named in the manifest, but missing") from None
-    except Exception as e: # a stranger's file: whatever its reader says
-        raise InputError(f"{path}: can't be read as an image ({e})") from None
+        with bounded(path, memory=4, seconds=60): return 2*read_sample(path) - 1
+    except ImageFault as e:
+        if e.reason == 'missing' and not path.exists(): raise InputError(f"{path}: named in the manifest, but missing") from None
+        raise InputError(f"{path}: can't be read as an image ({e.reason}{': '*bool(e.detail)}{e.detail})") from None
 
 # %% ../nbs/06_sampling.ipynb #bc7d4090
 def export_images(

@@ -128,7 +128,9 @@ def test_windows_as_pydicom_shows_them(tmp_path, centre, width, function, slope,
     shown = apply_voi_lut(apply_modality_lut(ds.pixel_array, ds), ds).astype(float)
     shown = (shown - intercept)/(4095*slope)
     shown = np.where(ds.pixel_array <= 30, 0, 1 - shown if mono == 'MONOCHROME1' else shown)
-    if isinstance(got, ImageFault): assert got.reason == 'empty' and np.ptp(shown) < 1e-6
+    if got.route.startswith('percentiles'): # only where the window shows nothing of the breast
+        tones = shown[ds.pixel_array > 30]
+        assert 'no window' in got.route and (((tones > .02) & (tones < .98)).mean() < .02 or np.ptp(np.percentile(tones, (1, 99))) < .12)
     else: assert np.abs(got.pixels - shown).max() < 1e-6
 
 @QUICK
@@ -218,8 +220,10 @@ def test_tables_windows_and_percentiles_agree(tmp_path):
 
 @needs_data
 def test_an_overlay_outside_its_image():
-    m = outcome(next(REAL.glob('mg-dicom/*Overlay.dcm')), read_dicom)
-    assert m.pixels.shape == (788, 1318) and (m.laterality, m.view) == ('L', 'CC')
+    path = next(REAL.glob('mg-dicom/*Overlay.dcm'))
+    assert outcome(path).reason == 'biopsy' # a stereo pair's left image: another thing than a screening view
+    m = outcome(path, lambda p: read_dicom(p, kinds=('any',)))
+    assert m.pixels.shape == (1318, 788) and (m.laterality, m.view, m.turned) == ('L', 'CC', 'turned by PatientOrientation R/P')
 
 @needs_data
 def test_real_folder_of_film():
