@@ -216,7 +216,7 @@ def _loose(piece, radius):
     return labels, list(enumerate(stats))[1:]
 
 def _suspects(piece, steep, radius, wall):
-    "Loose pieces as (which pixels (H,W) bool, area, steepness of its outline as a share of what a label's has)."
+    "Loose pieces as (which pixels (H,W) bool, steepness of its outline as a share of a label's, whether worth a word)."
     unit, outline = (max(piece.shape)/192)**2, _outline(piece)
     usual = np.quantile(steep[outline], .3) if outline.any() else 0.
     labels, loose = _loose(piece, radius)
@@ -226,10 +226,11 @@ def _suspects(piece, steep, radius, wall):
         here = labels[box] == k
         edge = steep[box][here & outline[box]]
         if not len(edge): continue
-        if (wall == 'left' and x == 0) or (wall == 'right' and x + w == piece.shape[1]): bar = max(.35, min(1.8*usual, .5))
+        at_wall = (wall == 'left' and x == 0) or (wall == 'right' and x + w == piece.shape[1])
+        if at_wall: bar = max(.35, min(1.8*usual, .5))
         elif area > 60*unit and _rectangular(here): bar = max(.1, .6*usual)
         else: bar = max(.22, min(1.3*usual, .35))
-        yield labels == k, area/unit, edge.mean()/bar
+        yield labels == k, edge.mean()/bar, area > 60*unit and not at_wall
 
 def _without_attached(piece, grey):
     "The breast (H,W) uint8 without labels that hang on it; which pixels (H,W) uint8 stayed and look like one."
@@ -241,11 +242,11 @@ def _without_attached(piece, grey):
     for n, neck in enumerate(NECKS):
         found = list(_suspects(half & (1 - gone), steep, neck*max(size), wall))
         if n == 0:
-            if not any(like > .7 for *_, like in found): break
+            if not any(like > .7 for _, like, _ in found): break
             continue
-        for which, area, like in found:
+        for which, like, large in found:
             if like > 1: gone[which], doubtful[which] = 1, 0
-            elif like > .8 and area > 60: doubtful[which] = 1
+            elif like > .8 and large: doubtful[which] = 1
     def full(x): return cv2.resize(x, piece.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful) & piece
 
