@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
 
-from .core import InputError, read_json, sha256, write_atomic, write_json
+from .core import InputError, new_figure, read_json, sha256, write_atomic, write_json
 from .dataset import Cache, CacheLoader, NLBSDataset, is_complete, prepare_cache
 from .evaluation import frechet, kernel, kid, moments
 from .phantom import write_phantom
@@ -466,9 +466,8 @@ def plot_ratios(
     rows:list, # of `standing`, from all sections
 ):             # matplotlib's Figure
     "Every rival's time over ours, with its spread; right of the line we are quicker."
-    from matplotlib import pyplot as plt
     shown = [r for r in rows if r.get('kind') in ('peer', 'limit') and 'ratio' in r][::-1]
-    fig, ax = plt.subplots(figsize=(6.5, .5 + .24*len(shown)), layout='constrained')
+    fig, ((ax,),) = new_figure(figsize=(6.5, .5 + .24*len(shown)))
     for i, r in enumerate(shown):
         colour = '#b55' if r['kind'] == 'limit' else '#358'
         ax.plot([max(r['low'], 1e-3), r['high']], [i, i], color=colour, lw=4, alpha=.4)

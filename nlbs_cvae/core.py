@@ -6,16 +6,16 @@
 __all__ = ['NO_ROOM', 'plain_line', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error', 'own_files',
            'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json', 'sha256',
            'file_name', 'read_yaml', 'run_name', 'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'key_seed',
-           'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'show_images', 'setting', 'DataSettings',
-           'ModelSettings', 'TrainingSettings', 'EvaluationSettings', 'OutputSettings', 'Settings', 'make_settings',
-           'image_shape', 'n_halvings', 'check_data', 'config_file', 'words', 'load_settings', 'load_data_settings',
-           'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
+           'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'new_figure', 'show_images', 'setting',
+           'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings', 'OutputSettings', 'Settings',
+           'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file', 'words', 'load_settings',
+           'load_data_settings', 'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
 import errno, fcntl, hashlib, json, math, os, re, shlex, socket, stat, struct, sys, tempfile, threading, time, traceback, types
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import wraps
+from functools import cache, wraps
 from importlib.resources import files
 from pathlib import Path
 
@@ -386,6 +386,33 @@ def save_png(
     for k, v in (text or {}).items(): info.add_text(k, str(v))
     with atomic_file(path) as f: Image.fromarray(pixels).save(f, 'PNG', pnginfo=info)
 
+# %% ../nbs/00_core.ipynb #2e6c65a7
+@cache
+def _plain_figure():
+    "The class of figures that take no text for mathematics; matplotlib is imported when first needed."
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    class PlainFigure(Figure):
+        def draw(self, renderer):
+            for text in self.findobj(Text): text.set_parse_math(False)
+            with rc_context({'text.parse_math': False}): return super().draw(renderer) # ticks are made as they are drawn
+    return PlainFigure
+
+def new_figure(
+    rows:int=1, cols:int=1, # of axes; 0 rows: a page without
+    shown:bool=True,        # by a notebook; False: a page that no global state knows of
+    figsize=None,           # inches
+    dpi=None,
+    layout='constrained',
+    **kwargs,               # of matplotlib's `subplots`
+)->tuple:                   # figure, axes (rows,cols)
+    "A figure whose texts are shown as they are."
+    from matplotlib import pyplot as plt
+    make = (lambda **kw: plt.figure(FigureClass=_plain_figure(), **kw)) if shown else _plain_figure()
+    fig = make(figsize=figsize, dpi=dpi, layout=layout)
+    return fig, fig.subplots(rows, cols, squeeze=False, **kwargs) if rows else np.empty((0, cols), object)
+
 # %% ../nbs/00_core.ipynb #55576407
 def show_images(
     ims,                # images (N,H,W) or (N,1,H,W)
@@ -397,11 +424,10 @@ def show_images(
     suptitle:str='',    # above all
 ):                      # matplotlib's Figure
     "Images side by side in grey."
-    from matplotlib import pyplot as plt
     ims = [np.asarray(im.detach().float().cpu() if hasattr(im, 'detach') else im).squeeze() for im in ims]
     cols = min(cols, len(ims))
     rows, (h, w) = math.ceil(len(ims)/cols), ims[0].shape
-    fig, axes = plt.subplots(rows, cols, figsize=(cols*imsize, rows*imsize*h/w), squeeze=False, layout='constrained')
+    fig, axes = new_figure(rows, cols, figsize=(cols*imsize, rows*imsize*h/w))
     for ax in axes.flat: ax.axis('off')
     for i, (ax, im) in enumerate(zip(axes.flat, ims)):
         ax.imshow(im, cmap='gray', vmin=vmin, vmax=vmax)

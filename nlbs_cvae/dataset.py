@@ -28,7 +28,7 @@ from .core import (InputError, atomic_file, command, image_shape, load_settings,
 from .metadata import Conditions, Mapping, check_leakage, id_key, read_table, split_subjects
 from .phantom import write_phantom
 from .prepare import (Claim, Limits, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical, mark_labels,
-                               page_counts, page_images, page_intensity, page_odd, parse_shard, quarantine, work,
+                               page_counts, page_images, page_intensity, page_odd, page_outliers, parse_shard, quarantine, work,
                                write_report)
 from .transforms import Augment
 
@@ -164,7 +164,8 @@ def finish(
     images = np.load(plan.cache/'images.npy', mmap_mode='r')
     write_report(plan.private/'report.pdf', [
         page_counts(public, Conditions.from_dict(about['conditions'])), page_odd(faults, findings, len(plan.table)),
-        page_intensity([r for r in records if not r['fault']]), page_images(images, public)])
+        page_outliers(images, good := [r for r in records if not r['fault']], plan.table), page_intensity(good),
+        page_images(images, public)])
     write_json(plan.cache/'cache.json', about)
     _remove(plan.folder)
 

@@ -25,7 +25,7 @@ from . import __version__
 from .checks import (fit_judge, grey_histograms, intensity_scores, nearest_pairs, obedience_scores,
                               power_spectrum,
                               privacy_scores, small, spectrum_scores, spread_score, use_scores)
-from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, read_json, rng,
+from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, new_figure, read_json, rng,
                             words, write_atomic, write_json)
 from .dataset import Cache, get_data
 from .evaluation import (MINIMUM, Extractor, Score, distances, feature_scores, features, load_extractor,
@@ -433,8 +433,7 @@ def new_page(
     lead:str='', # a sentence below it
 ):             # matplotlib's Figure, A4
     "An empty page with its head and foot."
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(8.27, 11.69), dpi=55)
+    fig, _ = new_figure(0, shown=False, figsize=(8.27, 11.69), dpi=55, layout=None)
     fig.text(.08, .945, title, fontsize=15, weight='bold', va='bottom')
     fig.text(.08, .935, _wrap(lead, 104), fontsize=8.5, va='top', color='#333333', linespacing=1.35)
     a = e.about
@@ -612,6 +611,7 @@ def plot_spectrum(e, ax):
     for name, x, style in (('real', e.x, 'k-'), ('samples', e.fake[:e.n], 'C1-'), ('reconstructions', e.rec, 'C0--')):
         freq, power = power_spectrum(x)
         ax.loglog(freq, 10**power.mean(0), style, lw=1.1, label=name)
+    ax.yaxis.set_major_formatter('{x:g}'); ax.yaxis.set_minor_formatter('')
     ax.xaxis.set_minor_formatter(lambda v, _: ''); ax.set_xticks([.05, .1, .2, .5], ['0.05', '0.1', '0.2', '0.5'])
     _axes(ax, 'power spectrum', 'cycles a pixel')
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from . import __version__
 from .conditions import match_columns
-from .core import (InputError, command, file_lock, image_grid, progress, read_json, rng, save_png, sha256,
+from .core import (InputError, command, file_lock, image_grid, new_figure, progress, read_json, rng, save_png, sha256,
                             show_images, to_uint, write_atomic, write_json)
 from .dataset import Cache
 from .dicom import read_sample, write_dicom, written_side, written_view
@@ -600,10 +600,9 @@ def condition_sheet(
     seed:int=0, **kwargs,
 ):                       # matplotlib's Figure
     "One row a condition, one column a value; only that condition changes along a row."
-    from matplotlib import pyplot as plt
     rows = vary_conditions(generator, base, seed, **kwargs)
     cols = max(map(len, rows.values()))
-    fig, axes = plt.subplots(len(rows), cols, figsize=(1.2*cols, 1.35*len(rows)), squeeze=False, layout='constrained')
+    fig, axes = new_figure(len(rows), cols, figsize=(1.2*cols, 1.35*len(rows)))
     for ax in axes.flat: ax.axis('off')
     for line, (name, ims) in zip(axes, rows.items()):
         for ax, (value, im) in zip(line, ims.items()):

@@ -28,8 +28,8 @@ from . import __version__
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, EpochLog, MixedPrecision,
                                  PhaseLearner, Progress, REAL, SafeGradients, Status, StopRequested, resume, save_sheet, sheet_note, sheet_path, warmup_cosine)
 from .checkpoints import load_checkpoint, newest_checkpoint
-from .core import (InputError, RunFolder, Settings, command, image_shape, in_notebook, kept_error, kept_text, load_settings, read_json, run_name, save_png,
-                            words, write_atomic, write_json)
+from .core import (InputError, RunFolder, Settings, command, image_shape, in_notebook, kept_error, kept_text, load_settings, new_figure, read_json,
+                            run_name, save_png, words, write_atomic, write_json)
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
 from .dicom import unwritable
@@ -636,10 +636,9 @@ def plot_history(
     keys=('bits', 'kl_z', 'kl_u', 'active_units', 'finding', 'prior_z', 'prior_m', 'prior_u'), # what to show, where a phase has it
 ):          # matplotlib's Figure
     "Training and validation curves of both phases."
-    from matplotlib import pyplot as plt
     rows = read_history(folder)
     keys = [k for k in keys if any(f'valid_{k}' in r or k in r for r in rows)]
-    fig, axes = plt.subplots(1, len(keys), figsize=(2.2*len(keys), 1.9), squeeze=False, layout='constrained')
+    fig, axes = new_figure(1, len(keys), figsize=(2.2*len(keys), 1.9))
     for ax, key in zip(axes.flat, keys):
         for name, style in ((f'train_{key}', ':'), (f'valid_{key}', '-'), (key, '-')):
             points = [(r['epoch'], r[name]) for r in rows if name in r]
