@@ -43,8 +43,7 @@ readme: setup  ## README.md from nbs/index.ipynb
 	@$(py) tools/readme.py
 hooks: setup    ## let git clean notebooks on add and merge them cell by cell, in this checkout alone
 	@tools/hooks.sh
-clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or your runs)
-	@rm -rf results/demo results/quick data/phantom* data/quick* build dist _docs *.egg-info .pytest_cache .hypothesis
-	@find nbs nlbs_cvae tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or what is yours)
+	@$(if $(wildcard $(py)),$(py),python3) tools/tidy.py
 .PHONY: help setup demo quick train evaluate test test-all bench bench-quick explore lab library docs readme hooks clean
 .DEFAULT_GOAL := help

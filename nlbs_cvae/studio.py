@@ -19,9 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .checks import small
-from .core import InputError, load_settings, to_uint
+from .core import InputError, load_settings, make_folder, to_uint
 from .cvae import Draws
-from .dataset import Cache, NLBSDataset, cache_folder, title
+from .dataset import Cache, NLBSDataset, cache_of, title
 from .prior import slerp
 from .sampling import export_images, load_generator
 
@@ -45,7 +45,7 @@ def open_training_images(
     found = next((p for p in (Path(path), Path(path).parent) if (p/'settings.yaml').exists()), None)
     data = load_settings(str(found/'settings.yaml')).data if found else None
     if not (cache or data): raise InputError("no training images to compare with: this model came without its run folder; name their cache")
-    c = Cache(cache or cache_folder(data.archive, data.cache, data.resolution))
+    c = Cache(cache or cache_of(data))
     return _check_same(generator, c.under(generator.conditions.names, data.age_edges if data else None))
 
 def _check_same(generator, cache):
@@ -359,7 +359,7 @@ def _export(self:Studio,
     if not str(out).strip(): raise InputError("no folder to export to: name a new one")
     codes, folder = np.array([r.codes for r in self.basket]), Path(out).expanduser().absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True) # before the work, not after
+        make_folder(folder) # before the work, not after
         if not os.access(folder, os.W_OK): raise InputError(f"{folder}: can't be written to; name another folder")
         return export_images(self.generator, folder, self.images(self.basket, STEPS, watch), codes,
                              [r.seed for r in self.basket], [str(r) for r in self.basket], formats, STEPS)

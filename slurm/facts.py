@@ -22,8 +22,8 @@ def main(
     if '=' in run: raise InputError(f"'{run}' is no name of a run; that comes after {config}, before any block.key=value")
     settings = load_settings(config, overrides)
     if what == 'run': return print(Path(settings.output.results)/run_name(run))
-    from nlbs_cvae.dataset import cache_folder
-    print(cache_folder(settings.data.archive, settings.data.cache, settings.data.resolution))
+    from nlbs_cvae.dataset import cache_of
+    print(cache_of(settings.data))
 
 if __name__ == '__main__':
     try: sys.exit(main(*sys.argv[1:]))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, pydicom, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from nlbs_cvae.core import InputError
-from nlbs_cvae.dataset import Cache, get_dls, is_complete, nlbs_prepare, prepare_cache
+from nlbs_cvae.core import InputError, load_settings, read_json, write_json
+from nlbs_cvae.dataset import Cache, cache_of, get_data, get_dls, is_complete, nlbs_prepare, origin, prepare_cache
 from nlbs_cvae.dicom import REASONS
 from nlbs_cvae.metadata import read_table
 from nlbs_cvae.phantom import write_phantom
@@ -304,6 +304,212 @@ def test_splits_stay_when_the_archive_grows(archive, tmp_path):
     sources = pd.read_csv(tmp_path/'cache'/'private'/'sources.csv', dtype=str)
     assert sources.set_index('subject').split.to_dict() == splits()
     with pytest.raises(InputError, match='never changes'): prepare_cache(**args, split=(.5, .25, .25), renew=True)
+
+
+# --- a cache is what decided its content ------------------------------------------------------------------------------
+
+@pytest.fixture
+def own(archive, tmp_path):
+    "A copy of the archive, and what to ask for: (folder, settings of a run with these overrides)."
+    folder = Path(shutil.copytree(archive, tmp_path/'clinic'))
+    def asked(*overrides): return load_settings('quick_config', [f'data.archive={folder}', 'data.phantom=0', f'data.resolution={RESOLUTION}', *overrides])
+    get_data(asked())
+    return folder, asked
+
+
+def table_of(folder, name, change):
+    "The archive's table, changed, under another name."
+    text = (folder/'NLBSP-metadata.csv').read_text()
+    (folder/name).write_text(change(text))
+    return folder/name
+
+
+def turned(text): return ''.join(l if i == 0 else l[:-4] + ('0' if l[-4] == '1' else '1') + l[-3:] for i, l in enumerate(text.splitlines(keepends=True)))
+
+
+def refused(settings, *words):
+    "The error says what changed, and a command that mends it."
+    with pytest.raises(InputError) as e: get_data(settings)
+    for word in words: assert word in e.value.full, e.value.full
+    assert '\n' not in e.value.full and str(settings.data.archive) not in str(e.value) # what is kept holds no path
+    return e.value.full[e.value.full.index('nlbs_prepare'):]
+
+
+def run_command(folder, line):
+    "As the user would paste it."
+    import shlex
+    words = shlex.split(line)[1:]
+    done = subprocess.run([*script(folder.parent, PLAIN), *words], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_table_is_another_cache(own):
+    "Two trainings with two tables: the second doesn't learn the first one's labels, and the images stay as they are."
+    folder, asked = own
+    first = get_data(asked())
+    images, splits = (first.path/'images.npy').stat().st_mtime_ns, first.table.split
+    b = table_of(folder, 'b.csv', turned)
+    line = refused(asked(f'data.table={b}'), 'table b.csv in place of NLBSP-metadata.csv')
+    run_command(folder, line)
+    second = get_data(asked(f'data.table={b}'))
+    k = second.conditions.index('cancer')
+    assert (second.codes[:, k] == 1 - first.codes[:, k]).all() and second.fingerprint != first.fingerprint
+    assert (second.path/'images.npy').stat().st_mtime_ns == images and second.table.split.equals(splits)
+    refused(asked(), 'table NLBSP-metadata.csv in place of b.csv')
+    same = folder/'copy.csv'
+    same.write_bytes(b.read_bytes())
+    assert get_data(asked(f'data.table={same}')).fingerprint == second.fingerprint # its bytes count, not its name
+
+
+def test_a_changed_table_mapping_or_setting_is_noticed(own, tmp_path):
+    folder, asked = own
+    table = folder/'NLBSP-metadata.csv'
+    good = table.read_text()
+    table.write_text(turned(good))
+    refused(asked(), 'table NLBSP-metadata.csv says something else')
+    table.write_text(good)
+    assert len(get_data(asked()))
+    from importlib.resources import files
+    mapping = (files('nlbs_cvae')/'configs'/'mappings'/'nlbs.yaml').read_text()
+    (tmp_path/'nlbs.yaml').write_text('# the same, under a comment\n' + mapping)
+    assert len(get_data(asked(f'data.mapping={tmp_path}/nlbs.yaml'))) # what it says counts
+    (tmp_path/'nlbs.yaml').write_text(mapping + '\nfour_views: false\n' if 'four_views' not in mapping else mapping.replace('true', 'false'))
+    refused(asked(f'data.mapping={tmp_path}/nlbs.yaml'), 'mapping nlbs says something else', f'--mapping {tmp_path}/nlbs.yaml')
+    refused(asked('data.min_foreground=.1'), 'min_foreground=0.02, asked for is 0.1', '--min_foreground 0.1')
+
+
+def test_an_edited_file_is_noticed_and_a_copy_is_not(own):
+    "Times are a hint: other times and the same bytes are the same file; the same size and time with other bytes are not."
+    folder, asked = own
+    made = get_data(asked())
+    for f in folder.rglob('*'): os.utime(f, (1, 1))
+    os.utime(folder, (1, 1))
+    assert get_data(asked()).fingerprint == made.fingerprint and get_data(asked()).sources == 'its sources are as they were'
+    file = max(folder.rglob('*.dcm'))
+    before, data = file.stat(), bytearray(file.read_bytes())
+    data[len(data)//2] ^= 255
+    file.write_bytes(bytes(data))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    refused(asked(), '1 file (row ')
+    file.unlink()
+    refused(asked(), '1 file (row ')
+    shutil.rmtree(folder)
+    moved = get_data(asked())
+    assert moved.fingerprint == made.fingerprint and 'not here' in moved.sources # a cluster has the cache alone
+    assert re.fullmatch(r'table NLBSP-metadata.csv \(\w{8}\); mapping nlbs \(\w{8}\); 96 files \(\w{8}\); cache \w{12} \(.*\)', origin(moved))
+
+
+def test_new_files_are_noticed_where_files_make_the_table(archive, tmp_path):
+    folder = Path(shutil.copytree(archive, tmp_path/'clinic'))
+    (folder/'NLBSP-metadata.csv').unlink()
+    files = sorted(folder.rglob('*.dcm'))
+    late = tmp_path/'late.dcm'
+    files[-1].rename(late)
+    asked = load_settings('quick_config', [f'data.archive={folder}', 'data.mapping=headers', 'data.phantom=0', f'data.resolution={RESOLUTION}'])
+    assert len(get_data(asked)) == 95
+    late.rename(files[-1])
+    refused(asked, 'there are other files')
+
+
+def test_a_cache_of_the_earlier_form(own):
+    "It is refused with the command that renews it; splits stay."
+    folder, asked = own
+    made = get_data(asked())
+    write_json(made.path/'cache.json', {**made.about, 'version': 1, 'made_from': 'a hash'})
+    with pytest.raises(InputError, match='form 1.*form 2.*--renew'): Cache(made.path)
+    line = refused(asked(), 'form 1, this is form 2')
+    run_command(folder, line)
+    assert get_data(asked()).table.split.equals(made.table.split)
+
+
+def test_patches_are_settings(archive, tmp_path):
+    "Patches of a size are never taken for whole images of that size; command, job and notebook ask by the same settings."
+    def asked(*overrides): return load_settings('quick_config', [f'data.archive={archive}', 'data.phantom=0', 'data.resolution=64', *overrides])
+    names = [cache_of(asked(*o).data).name for o in ([], ['data.patch_size=64'], ['data.patch_size=64', 'data.patch_stride=32'], ['data.patch_size=64', 'data.patch_most=2'])]
+    assert len(set(names)) == 4
+    cache = f'data.cache={tmp_path}/patches'
+    nlbs_prepare(str(archive), patch_size=64, patch_foreground=.3, cache=str(tmp_path/'patches'))
+    (tmp_path/'s.yaml').write_text(f'data: {{archive: {archive}, resolution: 64, cache: {tmp_path}/patches}}')
+    made = get_data(asked('data.patch_size=64', 'data.patch_foreground=.3', cache))
+    assert made.about['settings']['patches'] == dict(size=64, stride=64, min_foreground=.3, most=8)
+    for other in ([], ['data.patch_size=64'], ['data.patch_size=64', 'data.patch_foreground=.3', 'data.patch_stride=32']): refused(asked(cache, *other), 'made with patches=')
+    nlbs_prepare(config=str(tmp_path/'s.yaml'), patch_size=64, patch_foreground=.3) # given beside a settings file: used
+    with pytest.raises(InputError, match='made with patches='): nlbs_prepare(config=str(tmp_path/'s.yaml'), patch_size=64)
+    with pytest.raises(InputError, match='made with window=0'): nlbs_prepare(config=str(tmp_path/'s.yaml'), patch_size=64, patch_foreground=.3, window=1)
+
+
+# --- surroundings ------------------------------------------------------------------------------------------------------
+
+NO_LINKS = 'import errno, os\ndef refuse(*args, **kw): raise OSError(errno.EPERM, "Operation not permitted")\nos.link = os.fchmod = os.chmod = refuse\n'
+
+@pytest.mark.parametrize('share', ['', 'group'])
+def test_a_disk_without_hard_links_or_rights(archive, reference, tmp_path, share):
+    "Two processes at once on it do nothing twice."
+    cache, log = tmp_path/'cache', tmp_path/'log'
+    env = {**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '.01', 'OMP_NUM_THREADS': '1'}
+    cmd = [*script(tmp_path, NO_LINKS + SLOW), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION), '--workers', '2', *(['--share', share] if share else [])]
+    for p in [subprocess.Popen(cmd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]: ended(p)
+    assert same(Cache(cache), reference) and len(reads(log)) == len(set(reads(log)))
+
+
+@pytest.mark.parametrize('number, word', [('EROFS', '--cache FOLDER'), ('EACCES', '--cache FOLDER'), ('ENOSPC', 'make room'), ('EDQUOT', 'make room')])
+def test_what_a_disk_refuses_is_said_with_the_way_out(archive, tmp_path, monkeypatch, number, word):
+    import errno
+    from nlbs_cvae import prepare
+    def full(*args, **kw): raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+    monkeypatch.setattr(prepare, 'write_json', full)
+    with pytest.raises(InputError, match=word) as e: prepare_cache(archive, cache=tmp_path/'cache', resolution=16, workers=1)
+    assert '\n' not in str(e.value) and 'goes on' in str(e.value)
+    monkeypatch.undo()
+    assert prepare_cache(archive, cache=tmp_path/'cache', resolution=16)
+
+
+def test_a_place_that_cannot_be_written_to(archive, tmp_path, monkeypatch):
+    from nlbs_cvae import dataset
+    monkeypatch.setattr(dataset.os, 'access', lambda path, mode: False)
+    with pytest.raises(InputError, match="can't be written to; name another folder for the cache .--cache"): prepare_cache(archive, cache=tmp_path/'cache', resolution=16)
+    assert not (tmp_path/'cache').exists()
+
+
+def test_the_cache_is_never_in_the_archive(archive, tmp_path, monkeypatch):
+    "By whatever name: '.', links, '..', a private folder that is a link."
+    own = Path(shutil.copytree(archive, tmp_path/'own'))
+    before = snapshot(own)
+    (tmp_path/'link').symlink_to(own)
+    (tmp_path/'deep').symlink_to(own/'normal')
+    (tmp_path/'cache').mkdir()
+    (tmp_path/'cache'/'private').symlink_to(own/'normal')
+    for cache in (own/'cache', tmp_path/'link'/'cache', tmp_path/'deep'/'cache', tmp_path/'cache', own, tmp_path/'link'):
+        for name in (own, tmp_path/'link'):
+            with pytest.raises(InputError, match='inside the archive'): prepare_cache(name, cache=cache, resolution=16)
+    with pytest.raises(InputError, match='only read'): load_settings('quick_config', [f'data.archive={tmp_path}/link', f'output.results={own}/runs'])
+    assert snapshot(own) == before
+    monkeypatch.chdir(own)
+    nlbs_prepare('.', resolution='16')
+    assert is_complete(tmp_path/'own-cache-16') and snapshot(own) == before
+
+
+def test_the_users_own_folder_is_no_cache(archive, tmp_path):
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'table.csv').write_text('mine')
+    (tmp_path/'file').write_text('mine')
+    for place in ('mine', 'file'):
+        with pytest.raises(InputError, match='name'): prepare_cache(archive, cache=tmp_path/place, resolution=16)
+    assert (tmp_path/'mine'/'table.csv').read_text() == 'mine' and (tmp_path/'file').read_text() == 'mine'
+
+
+def rights(folder): return {oct(p.stat().st_mode & 0o777) for p in [folder, *folder.rglob('*')] if p.is_dir()}, {oct(p.stat().st_mode & 0o777) for p in folder.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('mask', [0o022, 0o002, 0o027])
+def test_nobody_else_can_read_a_cache(archive, tmp_path, mask):
+    was = os.umask(mask)
+    try:
+        prepare_cache(archive, cache=tmp_path/'new'/'mine', resolution=16)
+        prepare_cache(archive, cache=tmp_path/'group', resolution=16, share='group')
+        assert rights(tmp_path/'new') == ({'0o700'}, {'0o600'}) and rights(tmp_path/'group') == ({'0o750'}, {'0o640'})
+        assert os.umask(mask) == mask # as it was
+    finally: os.umask(was)
 
 
 # --- feeding -----------------------------------------------------------------------------------------------------------

@@ -150,3 +150,12 @@ def test_a_notebook_that_fails_twice(clinic):
     assert "can't be used" in kept and (folder/'train.ipynb').exists()
     assert not leaks(folder, {ID[:8].encode(), USER.encode(), str(clinic).encode(), str(ROOT).encode()})
     assert ID[:8] in (folder/'private'/'errors.txt').read_text()
+
+def test_a_run_is_the_users_alone(tiny_run):
+    "Whatever the umask: TensorBoard's files, notebooks, pictures and model too."
+    open_ones = {str(p.relative_to(tiny_run)): oct(p.stat().st_mode & 0o777) for p in [tiny_run, *tiny_run.rglob('*')] if p.stat().st_mode & 0o077}
+    assert not open_ones and list(tiny_run.glob('logs/tensorboard/*'))
+
+def test_the_log_says_what_is_read(tiny_run):
+    line, = {l.split('data: ')[1] for l in (tiny_run/'logs'/'training.log').read_text().splitlines() if ' data: ' in l}
+    assert re.match(r'table NLBSP-metadata.csv \(\w{8}\); mapping nlbs \(\w{8}\); \d+ files \(\w{8}\); cache \w{12}', line) and '/' not in line

@@ -3,7 +3,7 @@ import os, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from nlbs_cvae.core import InputError, RunFolder, load_settings
+from nlbs_cvae.core import InputError, RunFolder, load_settings, own_files
 from nlbs_cvae.dataset import get_data
 
 from notebook import PapermillExecutionError, run_notebook
@@ -40,6 +40,7 @@ def main():
 
 if __name__ == '__main__':
     os.chdir(ROOT)
-    try: main()
+    try:
+        with own_files(): main()
     except InputError as e: sys.exit(f'demo: {e}')
     except PapermillExecutionError as e: sys.exit(f'demo: {e.ename}: {e.evalue}')

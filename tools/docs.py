@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 from fastcore.docments import DocmentTbl
 from nbconvert import MarkdownExporter
+from nlbs_cvae.core import mark_made
 from sphinx.cmd.build import main as sphinx
 
 from project import NBS, ROOT
@@ -159,6 +160,7 @@ def build(
 
 def main(out=ROOT/'_docs'):
     if code := build(out): sys.exit(code)
+    mark_made(out, 'docs') # so that `make clean` knows it for ours
     print(f'The documentation: {Path(out)/"index.html"}')
 
 if __name__ == '__main__': main(*sys.argv[1:])

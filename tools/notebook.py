@@ -10,7 +10,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
-from nlbs_cvae.core import InputError, job_id, load_settings, run_name, write_atomic
+from nlbs_cvae.core import InputError, job_id, load_settings, make_folder, own_files, run_name, write_atomic
 from nlbs_cvae.training import places_of
 
 from project import NBS, ROOT
@@ -87,7 +87,7 @@ def run_notebook(
 )->Path:          # the executed notebook, in the run's folder
     "Execute a runner notebook; what its cells print is shown as it comes."
     done = Path(folder)/f"{name.split('_')[1]}.ipynb"
-    done.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(done.parent)
     keep_attempt(done)
     try:
         with sockets_folder() as sockets, said_in_full(folder):
@@ -108,7 +108,7 @@ def main(
         settings = load_settings(config, overrides)
         folder = Path(settings.output.results)/run_name(run)
         which = dict(run=run, config=config) if name == '05_train' else dict(run=str(folder))
-        print('Executed notebook:', run_notebook(name, folder, settings, **which, overrides=list(overrides)))
+        with own_files(settings.output.share): print('Executed notebook:', run_notebook(name, folder, settings, **which, overrides=list(overrides)))
     except InputError as e: sys.exit(str(e))
     except PapermillExecutionError as e: sys.exit(f'{name}: {e.ename}: {e.evalue}')
 
