@@ -424,11 +424,11 @@ def test_a_cache_of_the_earlier_form(own):
 
 def test_patches_are_settings(archive, tmp_path):
     "Patches of a size are never taken for whole images of that size; command, job and notebook ask by the same settings."
-    def asked(*overrides): return load_settings('quick_config', [f'data.archive={archive}', 'data.phantom=0', 'data.resolution=64', *overrides])
+    def asked(*overrides): return load_settings('quick_config', [f'data.archive={archive}', 'data.phantom=0', 'data.resolution=64', 'data.max_faults=.5', *overrides])
     names = [cache_of(asked(*o).data).name for o in ([], ['data.patch_size=64'], ['data.patch_size=64', 'data.patch_stride=32'], ['data.patch_size=64', 'data.patch_most=2'])]
     assert len(set(names)) == 4
     cache = f'data.cache={tmp_path}/patches'
-    nlbs_prepare(str(archive), patch_size=64, patch_foreground=.3, cache=str(tmp_path/'patches'))
+    nlbs_prepare(str(archive), patch_size=64, patch_foreground=.3, cache=str(tmp_path/'patches'), max_faults=.5)
     (tmp_path/'s.yaml').write_text(f'data: {{archive: {archive}, resolution: 64, cache: {tmp_path}/patches}}')
     made = get_data(asked('data.patch_size=64', 'data.patch_foreground=.3', cache))
     assert made.about['settings']['patches'] == dict(size=64, stride=64, min_foreground=.3, most=8)
