@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import InputError
+from .core import InputError, find_in
 
 # %% ../nbs/00d_tables.ipynb #0c5c7fd0
 _MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), # before UTF-16, whose mark it begins with
@@ -50,7 +50,7 @@ def read_csv(
 )->pd.DataFrame: # texts, stripped; a column's name may occur twice
     "A table with commas, semicolons, tabs or bars; an `InputError` names the row that doesn't fit its header."
     text = read_text(path)
-    if lines: text = '\n'.join(l for l in text_lines(text) if re.search(lines, l))
+    if lines: text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{path}: lines')) if f)
     said, text = _said_separator(text)
     records = _records(text, said or _best_separator(text, path), path)
     raw = re.split(r'\r\n|\r|\n', text)

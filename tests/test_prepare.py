@@ -512,6 +512,21 @@ def test_nobody_else_can_read_a_cache(archive, tmp_path, mask):
     finally: os.umask(was)
 
 
+@pytest.mark.parametrize('text, word', [
+    ("derive: {subject: {from: '{id}', pattern: '(a+)+$'}}", r'derive.subject.*\(a\+\)\+'), ("derive: {subject: {from: '{id}', pattern: '(a|aa)*c'}}", 'derive.subject'),
+    ("lines: '(a|aa)+$'", 'lines'), ('a: &a [' + ', '.join('x'*9) + ']\n' + ''.join(f'a{i}: &a{i} [{", ".join([f"*a{i - 1 if i else str()}"]*9)}]\n' for i in range(12)), 'aliases'),
+    ('rows: table\nrows: files', 'stands there twice')])
+def test_mappings_from_strangers_are_bounded(tmp_path, monkeypatch, text, word):
+    from nlbs_cvae import core
+    monkeypatch.setattr(core.pattern_limit.__wrapped__, '__defaults__', (.3,)) # seconds
+    (tmp_path/'t.csv').write_text('file,id\nx.png,' + 'a'*60 + 'b\n')
+    base = {} if 'aliases' in word or 'twice' in word else {'columns: {path: file, id: id}': 0, 'conditions: {laterality: [L, R]}': 0, 'header: [laterality]': 0}
+    if base and not text.startswith('derive'): base["derive: {subject: {from: '{id}'}}"] = 0
+    (tmp_path/'m.yaml').write_text('\n'.join([*base, text]))
+    with pytest.raises(InputError, match=word) as e: read_table(tmp_path/'t.csv', tmp_path/'m.yaml', tmp_path)
+    assert len(str(e.value)) < 1600
+
+
 # --- feeding -----------------------------------------------------------------------------------------------------------
 
 def test_workers_outlive_the_signals_that_stop_a_job(reference):
