@@ -10,7 +10,7 @@ __all__ = ['REAL', 'PhaseLearner', 'warmup_cosine', 'KLAnnealing', 'AdversarialS
 
 # %% ../nbs/04a_callbacks.ipynb #db7145a2
 import csv, io, logging, math, os, signal, textwrap, threading, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from .checkpoints import copy_file, kept_checkpoints, rng_state, save_checkpoint, set_rng_state
-from .core import InputError, RunFolder, image_grid, progress, save_png, write_atomic
+from .core import InputError, RunFolder, image_grid, make_folder, progress, save_png, write_atomic
 from .cvae import Draws
 from .distributed import Group
 from .losses import active_units, kl_schedule
@@ -531,9 +531,10 @@ def save_sheet(
 )->np.ndarray: # the sheet, uint8 (H,W)
     "Write a sheet where it belongs, captioned; what shows real women for the user's eyes alone."
     path, sheet = sheet_path(folder, when, name), captioned(image_grid(images), sheet_note(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if name in REAL:
-        for private in (Path(folder)/'private', path.parent): private.chmod(0o700)
+        with suppress(PermissionError): # a disk that knows no rights
+            for private in (Path(folder)/'private', path.parent): private.chmod(0o700)
     save_png(path, sheet, {'Comment': sheet_note(name)})
     return sheet
 
