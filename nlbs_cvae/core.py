@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['NO_ROOM', 'plain_line', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error', 'own_files',
            'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json', 'sha256',
-           'file_name', 'read_yaml', 'run_name', 'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'key_seed',
-           'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'new_figure', 'show_images', 'setting',
-           'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings', 'OutputSettings', 'Settings',
-           'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file', 'words', 'load_settings',
-           'load_data_settings', 'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
+           'file_name', 'run_name', 'read_yaml', 'pattern_limit', 'find_in', 'is_inside', 'refuse_inside', 'mark_made',
+           'made_here', 'key_seed', 'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'new_figure', 'show_images',
+           'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings', 'OutputSettings',
+           'Settings', 'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file', 'words',
+           'load_settings', 'load_preparation', 'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
-import errno, fcntl, hashlib, json, math, os, re, shlex, socket, stat, struct, sys, tempfile, threading, time, traceback, types
+import errno, fcntl, hashlib, json, math, os, re, shlex, signal, socket, stat, struct, sys, tempfile, threading, time, traceback, types
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, wraps
@@ -229,6 +229,12 @@ def file_name(
     raise InputError(f"{what} {name!r}: it becomes a file, so it must be letters, digits, '_', '-', '+', '.' or spaces, 64 at most, "
                      "with a letter or digit first")
 
+def run_name(
+    run, # what the user called it; a number too
+)->str:
+    "The name of a run, which becomes its folder."
+    return file_name(str(run), 'run')
+
 # %% ../nbs/00_core.ipynb #3d08801c
 _YAML_MOST = 10**6 # bytes of a file; characters that its values stand for
 
@@ -270,16 +276,36 @@ def _written_out(node, where, sizes):
     sizes[id(node)] = 1 + len(node.value)*isinstance(node, yaml.ScalarNode) + sum(_written_out(n, where, sizes) for n in parts)
     return sizes[id(node)]
 
-# %% ../nbs/00_core.ipynb #5e4082a0
-def run_name(
-    run,  # what the user called it
-)->str:   # the same
-    "The name of a run; an `InputError` where it can't be the name of one folder."
-    name = str(run)
-    if not name.strip() or name[0] in '.-' or '/' in name or '\\' in name or not name.isprintable() or len(name.encode()) > 200:
-        raise InputError(f"run {name!r}: give a name, letters and digits, without slashes and not beginning with . or -")
-    return name
+# %% ../nbs/00_core.ipynb #3108be75
+@contextmanager
+def pattern_limit(
+    word,             # () to the beginning of the error: whose pattern, on what
+    seconds:float=20, # of computing, for all of a column
+):
+    "For the block, matching may compute for so long; then an `InputError` names the pattern and the text."
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    def over(*_): raise InputError(f"{plain_line(word(), 600)}: it takes more than {seconds:g} s; make the pattern simpler (no repeats inside of repeats)")
+    was = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try: yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, was)
 
+def find_in(
+    pattern:str,   # of a mapping
+    texts,         # a list
+    whose:str,     # mapping and key, for the error
+    how=re.search, # or `re.match`
+    flags=0,       # of `re`
+)->list:           # a match, or None, for each text
+    "Look for a pattern in many texts, in bounded time."
+    found = []
+    with pattern_limit(lambda: f"{whose}: pattern {pattern!r} on {texts[len(found)]!r}"):
+        for t in texts: found.append(how(pattern, t, flags))
+    return found
+
+# %% ../nbs/00_core.ipynb #5e4082a0
 def is_inside(
     path,   # of a file or folder, there or not
     folder,
@@ -609,11 +635,15 @@ def make_settings(
     where='',    # named in errors: the file the values came from
 )->Settings:
     "Settings from plain values, every one checked."
+    return _together(Settings(**_make_blocks(values, where)))
+
+def _make_blocks(values, where):
+    "The blocks of settings, each by itself."
     blocks, where = {f.name: f.default for f in fields(Settings)}, f'{where}: ' if where else ''
     for name, vals in (values or {}).items():
         if name not in blocks: raise InputError(f"{where}unknown block '{name}': the blocks are {', '.join(blocks)}")
         blocks[name] = _make_block(name, blocks[name], vals or {}, where)
-    return _together(Settings(**blocks))
+    return blocks
 
 def _make_block(name, default, vals, where=''):
     "A block of settings from its keys and values; the resolution is that of patches where it isn't given."
@@ -730,15 +760,17 @@ def load_settings(
     refuse_inside(s.output.results, s.data.archive, 'name another folder for the runs (output.results)')
     return s
 
-def load_data_settings(
+def load_preparation(
     config:str='', # path or packaged name of a YAML file; '': the defaults
-    given=None,    # keys and values of the block `data`, as they are, applied last
-)->DataSettings:
-    "The block `data` for who prepares images, by the same way as a run's."
+    data=None,     # keys and values of the block `data`, as they are, applied last
+    output=None,   # of the block `output`
+)->Settings:
+    "The settings of who prepares images, by the same way as a run's; where no file is named, any size of image will do."
     values, where = _read_values(config_file(config) if config else None, ())
-    _put(values, 'data', given or {})
-    if config: return _absolute(make_settings(values, where).data)
-    return _absolute(check_data(_make_block('data', DataSettings(), values['data'])))
+    _put(values, 'data', data or {})
+    _put(values, 'output', output or {})
+    s = make_settings(values, where) if config else Settings(**_make_blocks(values, where))
+    return replace(s, data=_absolute(check_data(s.data)))
 
 def _read_values(path, overrides):
     "What a file and the overrides say, unchecked, and the file's name."

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, yaml
 
 from .conditions import Condition, Conditions, match_columns, plain_text, value_key
-from .core import InputError, progress
+from .core import InputError, find_in, progress, read_yaml
 from .dicom import VIEWS, ImageFault, normal_laterality, normal_view, read_header, split_view
 from .images import KINDS
 from .tables import STAR, Files, clean_path, is_absolute, is_clutter, read_csv, read_text, text_lines
@@ -59,10 +59,7 @@ class Mapping:
         "A mapping by name or path; an `InputError` names the file and the key that is wrong."
         if isinstance(mapping, cls): return mapping
         path = _mapping_file(mapping)
-        try: d = yaml.load(path.read_text(encoding='utf-8'), yaml.BaseLoader) # everything is text
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise InputError(f"{path}: not valid YAML ({' '.join(str(e).split())[:150]})") from None
-        return _make_mapping(path, d)
+        return _make_mapping(path, read_yaml(path, loader=yaml.BaseLoader)) # everything is text
 
     @property
     def kept_kinds(self):
@@ -190,15 +187,15 @@ def _read_frame(path, m):
     "A table as a frame of texts, however its columns are held apart."
     if not m.collapsed and m.separator != 'space': return read_csv(path, m.names, m.lines)
     lines = text_lines(read_text(path))
-    if m.collapsed and re.match(m.collapsed, clean_path(lines[min(1, len(lines) - 1)])): return _read_collapsed(path, lines, m)
+    if m.collapsed and find_in(m.collapsed, [clean_path(lines[min(1, len(lines) - 1)])], f'{m.name}: collapsed', re.match)[0]: return _read_collapsed(path, lines, m)
     if m.separator != 'space': return read_csv(path, m.names, m.lines)
     width = len(m.names)
-    rows = [(l.split() + ['']*width)[:width] for l in lines if re.search(m.lines, l)]
+    rows = [(l.split() + ['']*width)[:width] for l, f in zip(lines, find_in(m.lines, lines, f'{m.name}: lines')) if f]
     return pd.DataFrame(rows, columns=m.names, dtype=str)
 
 def _read_collapsed(path, lines, m):
     "The copy whose columns ran together: each line is taken apart by the mapping's pattern."
-    found = [re.match(m.collapsed, clean_path(l)) for l in lines]
+    found = find_in(m.collapsed, [clean_path(l) for l in lines], f'{m.name}: collapsed', re.match)
     start = 0 if found[0] else 1 # the header line has run together too
     for i, f in enumerate(found[start:], 1):
         if not f: raise InputError(f"{path}, row {i}: {lines[i - 1 + start]!r} can't be taken apart into columns")
@@ -235,9 +232,9 @@ def _derive(df, m):
     "Add the derived columns, in the mapping's order."
     for name, rule in m.derive.items():
         source = _fill(rule['from'], df)
-        texts = {}
-        for t in source.unique():
-            f = re.search(rule['pattern'], t.strip(), re.IGNORECASE) if 'pattern' in rule else None
+        different, texts = list(source.unique()), {}
+        matched = find_in(rule['pattern'], [t.strip() for t in different], f'{m.name}: derive.{name}', flags=re.IGNORECASE) if 'pattern' in rule else different
+        for t, f in zip(different, matched):
             texts[t] = t.strip() if 'pattern' not in rule else (f.group(f.lastindex and 1 or 0) or '').strip() if f else None
         found = source.map(texts)
         if 'every' in rule: found = found.map(lambda t: str((int(t) - 1)//int(rule['every']) + 1) if t and t.isdecimal() else t)

@@ -25,7 +25,7 @@ from . import __version__
 from .checks import (fit_judge, grey_histograms, intensity_scores, nearest_pairs, obedience_scores,
                               power_spectrum,
                               privacy_scores, small, spectrum_scores, spread_score, use_scores)
-from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, new_figure, read_json, rng,
+from .core import (InputError, RunFolder, Settings, atomic_file, command, load_settings, new_figure, own_files, read_json, rng,
                             words, write_atomic, write_json)
 from .dataset import Cache, get_data
 from .evaluation import (MINIMUM, Extractor, Score, distances, feature_scores, features, load_extractor,
@@ -902,7 +902,7 @@ def evaluate(
 )->Evaluation:
     "Measure a run; write metrics, report and model card."
     e = open_evaluation(run, split, overrides, device, samples)
-    with e.folder.lock():
+    with own_files(e.settings.output.share), e.folder.lock():
         measure(e, extractor)
         write_metrics(e)
         write_report(e, e.settings.evaluation.public if public is None else public)

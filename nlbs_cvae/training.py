@@ -28,10 +28,10 @@ from . import __version__
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, Gallery, History, KLAnnealing, LatentWatch, EpochLog, MixedPrecision,
                                  PhaseLearner, Progress, REAL, SafeGradients, Status, StopRequested, resume, save_sheet, sheet_note, sheet_path, warmup_cosine)
 from .checkpoints import load_checkpoint, newest_checkpoint
-from .core import (InputError, RunFolder, Settings, command, image_shape, in_notebook, kept_error, kept_text, load_settings, new_figure, read_json,
+from .core import (InputError, RunFolder, Settings, command, image_shape, make_folder, mark_made, own_files, in_notebook, kept_error, kept_text, load_settings, new_figure, read_json,
                             run_name, save_png, words, write_atomic, write_json)
 from .cvae import ConditionalVAE, Draws, count_parameters
-from .dataset import Cache, cache_folder, get_data, get_dls, is_complete
+from .dataset import Cache, cache_of, get_data, get_dls, is_complete, origin
 from .dicom import unwritable
 from .distributed import Group, processes, rank_and_size
 from .losses import AutoencoderPhase, PatchDiscriminator, VAELoss
@@ -96,11 +96,12 @@ def _flat(settings): return {f'{b}.{k}': v for b, block in settings.to_dict().it
 
 def open_run(
     s:Settings,
-    run:str,   # name of the run under output.results, or a path
+    run:str,   # name of the run under output.results
     allow=(),  # keys such as 'training.num_epochs' that may differ from the settings of the run's start
 )->RunFolder:
     "The run's folder, with its settings; new, or the same again."
-    try: return _opened(s, RunFolder(Path(s.output.results)/run), allow)
+    try:
+        with own_files(s.output.share): return _opened(s, RunFolder(Path(s.output.results)/run_name(run)), allow)
     except InputError as e: raise kept_error(e, places_of(s)) if in_notebook() else e from None
 
 def places_of(s:Settings)->list: # paths
@@ -112,7 +113,9 @@ def _opened(s, folder, allow):
         if other := _foreign(folder): raise InputError(f"{folder.path}: holds {', '.join(other[:3])} but no settings.yaml, so it isn't a run's "
                                                        "folder; take another run name")
         with folder.lock():
-            if not folder.settings_file.exists(): folder.save_settings(s)
+            if not folder.settings_file.exists():
+                folder.save_settings(s)
+                mark_made(folder.path, 'run')
     if folder.came_alone():
         with folder.lock(): folder.save_places(s) # `record` sees to it that the data are the same
     old, new = _flat(load_recorded(folder)), _flat(s)
@@ -373,7 +376,7 @@ def logging_to(
 ):
     "Messages of this project into logs/training.log, and to the screen, for the block."
     log, path, kept = logging.getLogger('nlbs_cvae'), folder.logs/'training.log', KeptFormatter(folder.path, *places)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handlers = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
     handlers[0].setFormatter(kept)
     handlers[1].setFormatter(kept if in_notebook() else logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
@@ -416,7 +419,7 @@ def at_work(
     "For the block: lock, log, signals; a status that says how it ended."
     group, stop, log, places = group or Group(), StopRequested(folder), logging.getLogger('nlbs_cvae'), places_of(s) if s else []
     group.on_lost = lambda word: folder.status(state='failed', error=kept_text(word, [folder.path, *places]))
-    with folder.lock(), logging_to(folder, places) if group.first else nullcontext(), stop.listening():
+    with own_files(s.output.share if s else ''), folder.lock(), logging_to(folder, places) if group.first else nullcontext(), stop.listening():
         try:
             if group.first: _tidy(folder)
             begun = folder.read_status().get('epochs')
@@ -449,8 +452,8 @@ def _tidy(folder):
     folder.stop_file.unlink(missing_ok=True)
     for old in [p for name in REAL for p in folder.galleries.glob(f'*/{name}.png') if p.parent.name != 'private' and not p.parent.is_symlink()]: # from before they lay apart
         new = sheet_path(folder.galleries, old.parent.name, old.stem)
-        new.parent.mkdir(parents=True, exist_ok=True)
-        (folder.galleries/'private').chmod(0o700)
+        make_folder(new.parent)
+        with suppress(PermissionError): (folder.galleries/'private').chmod(0o700) # a disk may know no rights
         with Image.open(old) as sheet: save_png(new, np.asarray(sheet), {'Comment': sheet_note(old.stem)})
         old.unlink()
 
@@ -460,15 +463,16 @@ def open_data(
     folder:RunFolder,
 )->Cache:
     "The run's cache, prepared first where need be; for the notebook, which shows it before the training."
-    if is_complete(cache_folder(s.data.archive, s.data.cache, s.data.resolution)):
+    if is_complete(cache_of(s.data)):
         with folder.private_words(*places_of(s)): return get_data(s)
     with at_work(folder, s=s) as stop, stop.ending_at_once(): return get_data(s)
 
 def _data_of(s, group, stop):
     "The cache, in each process; at least an image for each of them in every batch."
     with stop.ending_at_once():
-        group.first_does('preparing the images', lambda: get_data(s))
-        cache = get_data(s)
+        found = group.first_does('preparing the images', lambda: get_data(s))
+        cache = found or get_data(s, check=False) # compared with its sources once
+    if group.first: logging.getLogger('nlbs_cvae').info('data: %s', origin(cache))
     n = min(s.data.batch_size, len(cache.rows('train')), len(cache.rows('valid')))
     if n < group.size: raise InputError(f"{group.size} processes share batches of {n} images (setting data.batch_size={s.data.batch_size}, "
         f"{len(cache.rows('train'))} images to train, {len(cache.rows('valid'))} to validate): take fewer processes")
