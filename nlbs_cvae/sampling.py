@@ -260,8 +260,9 @@ def archive_around(
     "The archive that a folder is or lies in, by whatever links."
     real = Path(os.path.realpath(path))
     tables = [(t, m) for m in map(Mapping.load, mapping_names()) for t in m.tables]
-    for folder in (real, *real.parents):
-        if any((folder/t).is_file() and leads_to_images(folder/t, m) for t, m in tables) or len(_foreign_dicoms(folder)) > 1: return folder
+    there = [folder for folder in (real, *real.parents) if folder.is_dir()]
+    if len(_foreign_dicoms(there[0])) > 1: return there[0]
+    return next((f for f in there if any((f/t).is_file() and leads_to_images(f/t, m) for t, m in tables)), None)
 
 def _foreign_dicoms(folder, most=200):
     "The first two DICOM files of a folder that no generation wrote, among its first `most` entries."
@@ -269,7 +270,7 @@ def _foreign_dicoms(folder, most=200):
     try: entries = [e for e, _ in zip(os.scandir(folder), range(most)) if e.is_file(follow_symlinks=False)]
     except OSError: return found # no such folder yet, or one that isn't ours to read
     for e in entries:
-        if Path(e.name).suffix.lower() not in ('.dcm', '.dicom', '.ima', '') or len(found) > 1: continue
+        if e.name.startswith('.') or Path(e.name).suffix.lower() not in ('.dcm', '.dicom', '.ima', '') or len(found) > 1: continue # not .lock: who opens and closes it lets it go
         with open(e.path, 'rb') as f: found += [e.name] if f.read(132)[128:] == b'DICM' and not is_ours(e.path) else []
     return found
 
