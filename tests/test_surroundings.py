@@ -59,3 +59,13 @@ def test_make_passes_names_as_they_are(tmp_path, name):
     *_, run, config, overrides = done.stdout.splitlines()
     assert (run, config, shlex.split(overrides)) == (name, 'training_config', [f'data.archive={name}'])
     assert {p.name for p in tmp_path.iterdir()} == {'tools', '.venv', 'Makefile'}
+
+def test_feeding_processes_where_tmpdir_is_long(tmp_path):
+    "Without a shorter place for their sockets they would hang without a word."
+    (long := tmp_path/('scratch_of_a_job_'*6)).mkdir()
+    code = """import torch
+from nlbs_cvae.dataset import _room_for_sockets
+_room_for_sockets()
+print(sum(len(b) for b in torch.utils.data.DataLoader([torch.ones(3)]*6, batch_size=2, num_workers=1)))"""
+    done = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'TMPDIR': str(long)}, capture_output=True, text=True, timeout=300)
+    assert done.stdout == '6\n' and not [*long.iterdir()], done.stderr

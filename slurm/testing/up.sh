@@ -20,8 +20,9 @@ host=$(uname -n); host=${host%%.*}
 export SLURM_CONF=$D/slurm.conf SLURM_TEST_DIR=$D PATH=$PATH:/usr/sbin:/sbin
 
 # Root trusts what lies in there: a folder that somebody else has put into /tmp, or can write to, is none of ours.
-own() { [[ -d $D && ! -L $D && -O $D && $(stat -c %A "$D") != ?????w* && $(stat -c %A "$D") != ????????w* ]]; }
-mkdir -m 711 "$D" 2>/dev/null || own || { echo "up.sh: $D is another user's, a link, or open to others: remove it, or set SLURM_TEST_DIR to a new folder" >&2; exit 2; }
+if ! mkdir -m 711 "$D" 2>/dev/null && [[ ! -d $D || -L $D || ! -O $D || $(stat -c %A "$D") == ?????w* || $(stat -c %A "$D") == ????????w* ]]; then
+  echo "up.sh: $D is another user's, a link, or open to others: remove it, or set SLURM_TEST_DIR to a new folder" >&2; exit 2
+fi
 
 need=(munge slurmctld slurmd slurm-client); cmds=(munged slurmctld slurmd sbatch)
 if ((ACCT)); then need+=(slurmdbd mariadb-server-core mariadb-client-core); cmds+=(slurmdbd mariadbd my_print_defaults); fi
