@@ -10,7 +10,7 @@ __all__ = ['VERSION', 'SHARED', 'make_splits', 'cache_tables', 'join_images', 'k
            'flip_condition', 'epoch_order', 'title', 'CacheLoader', 'roomy_workers', 'get_dls', 'staged', 'get_data']
 
 # %% ../nbs/01d_dataset.ipynb #ed485a12
-import errno, io, json, logging, os, shlex, shutil, signal, sys, time
+import errno, io, json, logging, multiprocessing.util, os, shlex, shutil, signal, sys, tempfile, time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -762,6 +762,13 @@ def roomy_workers(
     return 0
 
 # %% ../nbs/01d_dataset.ipynb #19601b65
+def _room_for_sockets():
+    "Feeding processes pass batches on by sockets in a folder for temporary files; one whose name is too long for them would hang them all."
+    if len(os.fsencode(tempfile.gettempdir())) < 60: return # a socket's name takes 103 bytes, what follows the folder 33
+    held, tempfile.tempdir = tempfile.tempdir, '/tmp'
+    try: multiprocessing.util.get_temp_dir() # made now, and kept for this process and its children (Python 3.14 does so by itself)
+    finally: tempfile.tempdir = held
+
 def get_dls(
     cache:Cache,
     batch_size:int,     # images a step
@@ -771,6 +778,7 @@ def get_dls(
     balance:str='',     # condition whose values are drawn equally often in training
 )->DataLoaders:         # train and valid, batches of (x (B,1,H,W), codes (B,K), row (B,))
     "The loaders of a run."
+    if num_workers: _room_for_sockets()
     if balance and balance not in cache.conditions.names:
         raise InputError(f"balance {balance!r}: the cache {cache.path} has {', '.join(cache.conditions.names)}")
     if augment is True: augment = Augment(flip_condition=flip_condition(cache))
