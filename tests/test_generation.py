@@ -248,9 +248,9 @@ def test_a_manifest_stays_in_its_folder_and_its_columns_are_used_or_named(model,
     def read(text):
         (tmp_path/'manifest.csv').write_text(text)
         return read_samples(tmp_path, generator)[1].tolist()
-    assert read('File;View;Laterality;scanner\n0.png;CC;L;GE\n1.png;MLO;R;GE\n') == [[0, 0, 2], [1, 1, 2]]
+    assert read('File;View;Laterality;film\n0.png;CC;L;GE\n1.png;MLO;R;GE\n') == [[0, 0, 2], [1, 1, 2]]
     said = capsys.readouterr().out
-    assert "nothing uses: 'scanner'" in said and 'no column for cancer: unknown' in said and str(tmp_path) not in said
+    assert "nothing uses: 'film'" in said and 'no column for cancer: unknown' in said and str(tmp_path) not in said
     for text, word in (('file,view\n../x.png,CC\n', 'row 1'), ('file,view\n0.png,CC\n/etc/x.png,CC\n', 'row 2'), ('file,view,laterality\n0.png,CC,L,0\n', 'row 1'),
                        ('file,veiw\n0.png,CC\n', "'veiw'"), ('file,view\n0.png,CC\n0.png,CC\n', 'row 2')):
         with pytest.raises(InputError, match=word): read(text)
