@@ -244,7 +244,7 @@ def test_a_manifest_stays_in_its_folder_and_its_columns_are_used_or_named(model,
     from nlbs_cvae.prior import Generator
     from nlbs_cvae.report import read_samples
     generator = Generator.from_pretrained(model)
-    for i in range(2): save_png(tmp_path/f'{i}.png', np.full((64, 64), 60*i, np.uint8))
+    for i in range(2): save_png(tmp_path/f'{i}.png', np.full((64, 64), 100 + 60*i, np.uint8))
     def read(text):
         (tmp_path/'manifest.csv').write_text(text)
         return read_samples(tmp_path, generator)[1].tolist()
