@@ -41,7 +41,7 @@ docs: setup     ## the documentation site from the notebooks, in _docs/
 	@$(py) tools/docs.py
 readme: setup  ## README.md from nbs/index.ipynb
 	@$(py) tools/readme.py
-hooks: setup    ## let git clean notebooks on add and merge them cell by cell, in this checkout alone
+hooks: setup    ## let git clean notebooks on add, in this checkout alone
 	@tools/hooks.sh
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or what is yours)
 	@$(if $(wildcard $(py)),$(py),python3) tools/tidy.py

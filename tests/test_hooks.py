@@ -1,4 +1,4 @@
-"`make hooks`: git cleans a notebook on its way in and merges two versions cell by cell."
+"`make hooks`: git cleans a notebook on its way in; two versions are merged without a loss, or the conflict is said."
 import json, subprocess
 
 import pytest
@@ -33,16 +33,26 @@ def test_a_notebook_is_committed_clean(repo):
     cell, = json.loads(git(repo, 'show', ':nbs/x.ipynb'))['cells']
     assert (cell['execution_count'], cell['metadata'], cell['source']) == (None, {'tags': ['parameters']}, ['a = 1'])
 
-def test_a_conflict_stays_a_notebook(repo):
-    for branch, source in (('main', 'a = 1'), ('other', 'a = 2'), ('main', 'a = 3')):
-        if branch == 'other': git(repo, 'switch', '--quiet', '-c', 'other')
-        elif source == 'a = 3': git(repo, 'switch', '--quiet', 'main')
-        write(repo, source, 'same = 0')
-        commit(repo, source)
-    merge = subprocess.run(['git', 'merge', '--no-edit', 'other'], cwd=repo, capture_output=True, text=True)
-    assert merge.returncode, 'two changes of one cell are a conflict'
-    sources = [''.join(c['source']) for c in json.loads((repo/'nbs'/'x.ipynb').read_text())['cells']]
-    assert {'a = 2', 'a = 3', 'same = 0'} <= set(sources)
+def two_branches(repo, start, ours, theirs):
+    "A notebook, changed on two branches; what `git merge` says."
+    write(repo, *start)
+    commit(repo, 'start')
+    git(repo, 'switch', '--quiet', '-c', 'other')
+    write(repo, *theirs)
+    commit(repo, 'theirs')
+    git(repo, 'switch', '--quiet', 'main')
+    write(repo, *ours)
+    commit(repo, 'ours')
+    return subprocess.run(['git', 'merge', '--no-edit', 'other'], cwd=repo, capture_output=True, text=True)
+
+def test_changes_of_different_cells_are_merged(repo):
+    assert two_branches(repo, ['a = 1', 'b = 1', 'c = 1'], ['a = 2', 'b = 1', 'c = 1'], ['a = 1', 'b = 1', 'c = 3']).returncode == 0
+    assert [''.join(c['source']) for c in json.loads((repo/'nbs'/'x.ipynb').read_text())['cells']] == ['a = 2', 'b = 1', 'c = 3']
+
+def test_two_changes_of_one_cell_are_a_conflict_that_loses_neither(repo):
+    assert two_branches(repo, ['a = 1', 'same = 0'], ['a = 3', 'same = 0'], ['a = 2', 'same = 0']).returncode
+    text = (repo/'nbs'/'x.ipynb').read_text()
+    assert 'a = 2' in text and 'a = 3' in text and '<<<<<<<' in text
 
 def test_a_branch_runs_nothing(repo):
     "No file of the tree is git's configuration, nor a program that git runs; one that overwrites .venv is not run either."

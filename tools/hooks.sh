@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Let git clean notebooks on add and merge them cell by cell, in this checkout alone:  tools/hooks.sh
+# Let git clean notebooks on add, in this checkout alone:  tools/hooks.sh
 #
-# What git runs, a branch that is checked out must not be able to change: the keys stand in .git/config, the filter's program is
-# copied into .git, and both refuse to run where a branch has files below .venv. `git config --local --remove-section
-# filter.nbdev-clean` (and merge.nbdev-merge) undoes it.
+# What git runs, a branch that is checked out must not be able to change: the key stands in .git/config, the filter's program is
+# copied into .git, and it refuses to run where a branch has files below .venv. `git config --local --remove-section
+# filter.nbdev-clean` undoes it. Notebooks are merged as text, a line a line of source: nbdev's driver, which merges cells, was
+# seen to drop cells of one side without a word, where git's own says what conflicts.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 shared=$(cd "$(git rev-parse --git-common-dir)" && pwd)
@@ -15,7 +16,6 @@ guarded() { # COMMAND: it, unless the index has something below .venv
 }
 
 git config --local --unset-all include.path '^\.\./\.gitconfig$' || true # of former versions: a file that any branch could change
+git config --local --remove-section merge.nbdev-merge 2>/dev/null || true # of former versions
 cp tools/clean.py "$shared/nlbs-clean.py"
 git config --local filter.nbdev-clean.clean "$(guarded "$(quoted "$PWD/.venv/bin/python") -I $(quoted "$shared/nlbs-clean.py")")"
-git config --local merge.nbdev-merge.name 'merge notebooks cell by cell'
-git config --local merge.nbdev-merge.driver "$(guarded "$(quoted "$PWD/.venv/bin/python") -I $(quoted "$PWD/.venv/bin/nbdev_merge") %O %A %B %P")"
