@@ -56,6 +56,10 @@ def test_what_is_installed_is_what_is_pinned(tmp_path, monkeypatch):
     for kind in KINDS: assert (tmp_path/'p'/f'constraints-{kind}.txt').read_text() == (ROOT/f'constraints-{kind}.txt').read_text(), 'run: .venv/bin/python tools/pins.py'
     all_pins = {*re.findall(r'^([\w.-]+==\S+)', (ROOT/'constraints.txt').read_text(), re.MULTILINE)}
     assert {*pins.listed()} == all_pins and all(pins.listed().values())
+    assert pins.listed()['numpy==' + next(o for o in all_pins if o.startswith('numpy==')).split('==')[1]][1:], 'a wheel for each system, and a source'
+    two = {'a==1': ['0'*64, '1'*64, '2'*64], 'b==2': ['3'*64]}
+    (tmp_path/'p'/'constraints-dev.txt').write_text(pins.written(two, two, 'two'))
+    assert {o: pins.listed()[o] for o in two} == two, 'what is written is read back whole'
 
 def test_torch_for_another_cuda(monkeypatch):
     "From an index as PyTorch's is: builds of this version for this CUDA alone, and NVIDIA's libraries as the build asks for them."

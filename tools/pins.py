@@ -51,8 +51,9 @@ def looked_up(
 
 def listed()->dict: # {pin: hashes}
     "What the lists have already: a release's files never change."
-    texts = [p.read_text() for k in HEADS if (p := ROOT/f'constraints-{k}.txt').exists()]
-    return {pin: re.findall('sha256:([0-9a-f]{64})', rest) for t in texts for pin, rest in re.findall(r'^([^#\s]+==\S+)((?: ?[^\n]*\\\n.*)*)', t, re.MULTILINE)}
+    lists = [p for k in HEADS if (p := ROOT/f'constraints-{k}.txt').exists()]
+    lines = [l for p in lists for l in p.read_text().replace('\\\n', ' ').splitlines()] # a pin and all its hashes
+    return {l.split()[0]: re.findall('sha256:([0-9a-f]{64})', l) for l in lines if '==' in l and not l.startswith('#')}
 
 def needed(
     wanted, # requirements, as metadata has them
