@@ -84,6 +84,7 @@ def _filled(piece, wall=None):
 
 # %% ../nbs/01c_transforms.ipynb #fc409e9f
 EDGE_BAND = .12 # share of the image, from each side, in which a film's edge is looked for
+_STEP, _SHARE = .08, .85 # upon the breast: how far grey falls over two pixels, in which share of places
 
 def _runs(on, gap=1):
     "Where `on` (n,) is true, gaps of `gap` places bridged: pairs of first and one past the last."
@@ -93,13 +94,17 @@ def _runs(on, gap=1):
     return list(zip(at[np.r_[0, cuts + 1]], at[np.r_[cuts, len(at) - 1]] + 1))
 
 def _straight(at, depth):
-    "The line through `depth` (k,) at the places `at` (k,), as offset and slope; None where there is none near to parallel."
-    keep = np.ones(len(at), bool)
-    for _ in range(3): # outliers go
-        slope, offset = np.polyfit(at[keep], depth[keep], 1) if np.ptp(depth[keep]) else (0., float(depth[keep][0]))
+    "The line through most of `depth` (k,) at `at` (k,), as offset and slope; None where none is near to parallel."
+    half = len(at)//2
+    rise, run = depth[-half:] - depth[:half], at[-half:] - at[:half]
+    slope = np.median(rise/run) # as Theil does: outliers don't count
+    offset = np.median(depth - slope*at)
+    for _ in range(2):
         miss = np.abs(depth - offset - slope*at)
         keep = miss <= max(1., 1.5*np.median(miss))
         if keep.sum() < .7*len(at): return None
+        slope, offset = np.polyfit(at[keep], depth[keep], 1) if np.ptp(depth[keep]) else (0., float(depth[keep][0]))
+    miss = np.abs(depth - offset - slope*at)
     return (offset, slope) if abs(slope) < .07 and miss[keep].mean() < .8 else None
 
 def _steepness(grey):
@@ -122,50 +127,64 @@ class _Side:
         self.air = ~band[self.depth:].any(0) # (w,) places where air lies behind the band
         some = band[:self.depth].any(0) & self.air
         self.last = np.where(some, self.depth - band[:self.depth][::-1].argmax(0), 0) # (w,) one past the last bright pixel
+        self.calm = cv2.medianBlur(self.last.astype(np.float32)[None], 5)[0] # without specks
 
-    def edges(self):
-        "Straight edges as (places, (offset, slope)): of strips beside the breast, and upon it."
-        n, jump = len(self.last), np.abs(np.diff(self.last, prepend=self.last[:1])) > 2
+    def edges(self, at_wall):
+        "Straight edges as (places, (offset, slope), whether sure): of strips beside the breast; upon it at its wall."
+        n, jump = len(self.last), np.abs(np.diff(self.calm, prepend=self.calm[:1])) > 2
         on = self.last > 0
-        beside = [self._edge(a, b, self.last, on) for a, b in _runs(on & ~jump) if b - a >= max(10, .05*n)]
-        return [e for e in [*beside, *self._upon()] if e]
+        runs = [np.arange(a, b) for a, b in _runs(on & ~jump) if b - a >= max(10, .05*n)]
+        if len(runs) > 1: runs.insert(0, np.concatenate(runs)) # all of them are one line, or each one of its own
+        beside = [self._edge(places[on[places]], self.calm) for places in runs]
+        return [(*e, False) for e in beside if e] + [(*e, at_wall) for e in self._upon(at_wall) if e]
 
-    def _edge(self, a, b, depth, on):
-        at = np.arange(a, b)[on[a:b]]
+    def _edge(self, at, depth):
         line = _straight(at, depth[at].astype(float))
         return line and (at, line)
 
-    def _upon(self):
-        "Where white falls to tissue at one depth, all along a good part of the side."
-        band, n = self.grey[:self.depth + 2], len(self.last)
-        step = band[:-3] - band[3:]
-        on = ~self.air & (step.max(0) > .3)
-        if on.sum() < .15*n: return []
-        depth = step.argmax(0) + 2
-        votes = np.convolve(np.bincount(depth[on], minlength=len(band)), [1, 1, 1], 'same')
-        on &= np.abs(depth - votes.argmax()) <= 2
-        dense = cv2.blur(on.astype(np.float32)[None], (15, 1))[0] > .7
-        found = [self._edge(a, b, depth, on) for a, b in _runs(dense, 3) if b - a >= .15*n]
-        return [e for e in found if e and np.median(band[np.maximum(depth[e[0]] - 2, 0), e[0]]) > .75]
+    def _line_upon(self, step):
+        "The line (w,) along which `step` (depth,w) is high nearly everywhere in a quarter of the side, or None."
+        n, falls, best = len(self.last), (step > _STEP).astype(np.float32), (_SHARE, None, None)
+        def share(x): return cv2.blur(x, (round(.25*n), 1), borderType=cv2.BORDER_CONSTANT)
+        if share(falls.max(0)[None]).max() < _SHARE: return None # soon said of most breasts
+        for slope in sorted(np.linspace(-.05, .05, 9), key=abs): # level where that does as well
+            level = np.float32([[1, 0, 0], [slope, 1, -slope*n/2]])
+            level = share(cv2.warpAffine(falls, level, (n, self.depth), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
+            if level.max() > best[0]: best = level.max(), int(level.argmax()//n), slope
+        return None if best[1] is None else best[1] + best[2]*(np.arange(n) - n/2)
+
+    def _upon(self, at_wall):
+        "Edges told from tissue by being straight: at the wall upon the breast, elsewhere beside it too."
+        n, places = len(self.last), np.arange(len(self.last))
+        step = (self.grey[:self.depth] - self.grey[2:self.depth + 2])*(~self.air if at_wall else 1) # (depth,w)
+        line = self._line_upon(step)
+        if line is None: return []
+        near = np.clip(np.rint(line + np.arange(-2, 3)[:, None]).astype(int), 0, self.depth - 1) # (5,w)
+        steps = step[near, places]
+        on = steps.max(0) > _STEP
+        at = np.flatnonzero(on & (cv2.blur(on.astype(np.float32)[None], (15, 1))[0] > .7))
+        return [self._edge(at, near[steps.argmax(0), places] + 2.)] if len(at) >= .2*n else []
 
     def follow(self,
         at, line,     # as `edges` gives them
         least:float,  # how much the grey must fall across the edge
+        at_wall:bool, # the side is the chest wall's; elsewhere no strip lies upon the breast alone
     )->tuple|None:    # places that the strip covers (w,) bool; where it ends there, softened by the mask and truly (w,)
         "How far a strip goes; None where its edge is too soft for a film's."
         n, places = len(self.last), np.arange(len(self.last))
         y = np.clip(line[0] + line[1]*places, 0, self.depth)
         i = np.clip(np.rint(y).astype(int), 2, self.depth)
-        fall = np.maximum(self.grey[i - 2, places], self.grey[i - 1, places]) - self.grey[i + 1, places]
+        fall = self.grey[np.maximum(i + np.arange(-3, 0)[:, None], 0), places].max(0) - self.grey[i + 1, places]
         sharp, white = np.median(fall[at]), np.median(self.grey[i[at] - 2, at])
         if sharp < least: return None
         beside = self.air & (self.last > 0) & (np.abs(self.last - y) <= 2.5)
         over = ~self.air & (cv2.blur((fall > max(.2*sharp, .05)).astype(np.float32)[None], (15, 1))[0] > .7)
+        if not at_wall and beside.sum() < 5: return None # bright skin that the nipple has flattened
         covers = beside | over
         for a, b in _runs(covers, max(4, n//16)): # upon the breast only what hangs together with the strip itself
             if not beside[a:b].any() and (b <= at[0] or a > at[-1]): covers[a:b] = False
-        white_here = self.grey[np.clip(i[at] + np.arange(-2, 2)[:, None], 0, len(self.grey) - 1), at] > .5*white # (4,k)
-        true = y - 2 + np.median(i[at] - y[at]) + np.median(white_here.sum(0))
+        near = self.grey[np.clip(i[at] + np.arange(-4, 4)[:, None], 0, len(self.grey) - 1), at] # (8,k)
+        true = y + np.median(i[at] - 3 + (near[:-1] - near[1:]).argmax(0) - y[at]) # where it falls most
         rest = ~self.air # a strip that covers all of the air goes on under a breast that is as white, or falls a little
         through = not rest.any() or np.median(fall[rest]) > .03 or np.median(self.grey[i[rest] - 2, places[rest]]) > .85*white
         if through and covers[self.air].sum() > .9*self.air.sum() and self.air.mean() > .2: covers = covers | rest
@@ -180,30 +199,36 @@ def _cut_edges(small, above):
     wall, cut = chest_wall(above), {}
     views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
     for name, view in views.items():
-        cut[name] = _cut_side(_Side(view(small), view(above)), view(edges), max(.3 if name == wall else .12, .8*min(usual, .2)))
+        least = max(.3 if name == wall else .12, .8*min(usual, .2))
+        cut[name] = _cut_side(_Side(view(small), view(above)), view(edges), least, name == wall)
     return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
 
-def _cut_side(side, edges, least):
+def _cut_side(side, edges, least, at_wall):
     "How many rows go; marks in `edges` (h,w) what is a strip's."
     if side.depth < 4: return 0
     covered, ends = np.zeros(len(side.last), bool), np.zeros(len(side.last))
-    for at, line in side.edges():
-        strip = side.follow(at, line, least)
+    for at, line, sure in side.edges(at_wall):
+        strip = side.follow(at, line, 0 if sure else least, at_wall)
         if strip is None: continue
         covers, soft, true = strip
         rows = np.arange(side.depth + 2)[:, None]
         edges[:side.depth + 2] |= (rows < np.ceil(np.where(side.air, soft, true))) & covers
         covered |= covers
         ends = np.where(covers, np.maximum(ends, true), ends)
-    return int(math.ceil(np.percentile(ends[covered], 75) - .3)) if covered.mean() > .6 else 0
+    under = covered & ~side.air
+    whole = covered.mean() > .6 or (at_wall and under.sum() > .4*(~side.air).sum())
+    return int(math.ceil(np.percentile(ends[under if at_wall and under.any() else covered], 65) - .5)) if whole else 0
 
 # %% ../nbs/01c_transforms.ipynb #fea385b9
-NECKS = .047, .011, .019, .03, .047 # half widths of what may tie a label to the breast, shares of the longer side
+NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side
+_FLAT = .02 # median deviation of the grey below which a piece is of one grey
 
 def _rectangular(piece):
     "Does a piece (h,w) bool fill the rectangle around it, as no nipple does?"
     w, h = cv2.minAreaRect(cv2.findNonZero(piece.astype(np.uint8)))[1]
     return piece.sum() > .85*(w + 1)*(h + 1)
+
+def _flat(greys): return np.median(np.abs(greys - np.median(greys))) < _FLAT # but for the letters on it
 
 def _loose(piece, radius):
     "What an opening by `radius` takes off the main part: its labels (H,W), and of each the number and statistics."
@@ -215,7 +240,7 @@ def _loose(piece, radius):
     _, labels, stats, _ = cv2.connectedComponentsWithStats(rest)
     return labels, list(enumerate(stats))[1:]
 
-def _suspects(piece, steep, radius, wall):
+def _suspects(piece, steep, grey, radius, wall):
     "Loose pieces as (which pixels (H,W) bool, steepness of its outline as a share of a label's, whether worth a word)."
     unit, outline = (max(piece.shape)/192)**2, _outline(piece)
     usual = np.quantile(steep[outline], .3) if outline.any() else 0.
@@ -228,7 +253,7 @@ def _suspects(piece, steep, radius, wall):
         if not len(edge): continue
         at_wall = (wall == 'left' and x == 0) or (wall == 'right' and x + w == piece.shape[1])
         if at_wall: bar = max(.35, min(1.8*usual, .5))
-        elif area > 60*unit and _rectangular(here): bar = max(.1, .6*usual)
+        elif area > 60*unit and (_rectangular(here) or _flat(grey[box][here])): bar = max(.1, .6*usual)
         else: bar = max(.22, min(1.3*usual, .35))
         yield labels == k, edge.mean()/bar, area > 60*unit and not at_wall
 
@@ -237,16 +262,16 @@ def _without_attached(piece, grey):
     size, wall, square = (piece.shape[1]//2, piece.shape[0]//2), chest_wall(piece), np.ones((5, 5), np.uint8)
     if min(size) < 8: return piece, np.zeros_like(piece)
     half = (cv2.resize(piece*255, size, interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
-    steep = cv2.resize(_steepness(grey), size, interpolation=cv2.INTER_AREA)
+    steep, grey = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (_steepness(grey), grey))
     gone, doubtful = np.zeros_like(half), np.zeros_like(half)
     for n, neck in enumerate(NECKS):
-        found = list(_suspects(half & (1 - gone), steep, neck*max(size), wall))
+        found = list(_suspects(half & (1 - gone), steep, grey, neck*max(size), wall))
         if n == 0:
-            if not any(like > .7 for _, like, _ in found): break
+            if not any(like > .65 for _, like, _ in found): break
             continue
         for which, like, large in found:
             if like > 1: gone[which], doubtful[which] = 1, 0
-            elif like > .8 and large: doubtful[which] = 1
+            elif like > .65 and large: doubtful[which] = 1
     def full(x): return cv2.resize(x, piece.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful) & piece
 
