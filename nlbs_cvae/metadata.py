@@ -488,6 +488,7 @@ def id_key(
 )->str:       # what it is compared by
     "An id without what spelling alone can change: capitals, spaces, dashes' and letters' forms, zeros in front of a number."
     text = re.sub(r'[\s\u200b\ufeff]+', '', unicodedata.normalize('NFKC', str(text)).casefold())
+    text = unicodedata.normalize('NFC', text) # a letter and its accent, with a space between them a moment ago
     text = re.sub(r'[\u2010-\u2015\u2212]', '-', text)
     return re.sub(r'^0+(?=\d)', '', text.split('.')[0]) if re.fullmatch(r'\d+(\.0*)?', text, re.ASCII) else text
 
