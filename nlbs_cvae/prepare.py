@@ -137,7 +137,7 @@ class Claim:
     def take(self)->bool: # False where a living process has it
         "Take the claim, from a dead process too."
         there = self.path.exists() # asked first: a claim that appears later is a living process's
-        if lock_holder(self.path) or self._beginning(): return False
+        if self._beginning() or lock_holder(self.path): return False # in this order: what isn't empty now can be read
         if there: self.path.unlink(missing_ok=True)
         mine = self.path.with_name(f'.{self.path.name}.{socket.gethostname()}.{os.getpid()}')
         try:
