@@ -469,8 +469,8 @@ def _make_plan(r):
     if not r.archive.name: raise InputError("no archive: give its folder (setting data.archive)")
     if not r.here:
         blind = not str(r.archive).isascii() and sys.getfilesystemencoding() not in ('utf-8', 'utf8')
-        raise InputError(f"{r.archive}: no such folder; give the archive's (setting data.archive)"
-                         + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind)
+        told = "no such folder; give the archive's (setting data.archive)" + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind
+        raise InputError(f'the archive: {told}', f'{r.archive}: {told}')
     recipe = Recipe(tuple(r.settings['resolution']), r.settings['window'], r.settings['min_foreground'], bool(r.mapping.chest_wall),
                     tuple(r.mapping.modalities), r.patches, r.mapping.kept_kinds)
     if not is_complete(r.cache): _check_place(r)

@@ -120,7 +120,7 @@ def refused(cluster, first, tmp_path_factory):
 
 @pytest.mark.parametrize('what, said', [
     ('gpu', 'no GPU on n1 that torch can use; slurm/check.sh says why'),
-    ('data', '/not/mounted: no such folder'),
+    ('data', "the archive: no such folder; give the archive's (setting data.archive)"),
     ('disk', 'less than 1 GiB free on this disk (16 MiB)'),
     ('module', 'wants modules (no_such_module), but there is no module command on n1'),
     ('key', "unknown setting training.epochs"),
