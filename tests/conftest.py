@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
 from project import ROOT, copy_project
 
+for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'RUN', 'CONFIG', 'MODEL'): os.environ.pop(name, None) # of the make that runs the tests
 PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium', 'chromedriver'), dicom3tools=('dciodvfy',)) # what `needs` can name
+LONG = 'test_survival test_slurm test_prepare test_browser test_generation test_distributed'.split() # minutes each
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
@@ -21,6 +23,7 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'needs(name): skipped where a program is absent, failed where $NLBS_REQUIRE names it')
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda o: o.path.stem not in LONG) # where two files run at a time, none of minutes is left alone at the end
     if config.getoption('--slow'): return
     chosen = [o for o in items if not o.get_closest_marker('slow')]
     config.hook.pytest_deselected(items=[o for o in items if o not in chosen])
@@ -58,10 +61,11 @@ def hostile(place):
     return dict(JUPYTER_PATH=str(kernel.parent.parent), TMPDIR=str(scratch))
 
 @pytest.fixture(scope='session')
-def tiny_run(place, run_tool):
+def tiny_run(place, run_tool, tmp_path_factory):
     "A finished and evaluated run of seconds, made once for all tests: its folder."
+    surroundings = hostile(tmp_path_factory.mktemp('surroundings'))
     for args in (('05_train', 'tiny', 'quick_config'), ('07_evaluate', 'tiny')):
-        done = run_tool('notebook.py', *args, **hostile(place))
+        done = run_tool('notebook.py', *args, **surroundings)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return place/'results'/'tiny'
 

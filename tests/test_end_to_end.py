@@ -6,7 +6,7 @@ from project import NBS, ROOT
 
 MADE = """settings.yaml run.json status.json train.ipynb evaluate.ipynb checkpoints/best_model.pth checkpoints/last.pth
 model/model.safetensors model/config.json model/MODEL_CARD.md logs/training.log logs/history.csv logs/tensorboard
-galleries/epoch_001 galleries/final_samples/samples.png galleries/final_samples/originals.png metrics/fid_scores.json
+galleries/epoch_001 galleries/final_samples/samples.png galleries/private/final_samples/originals.png metrics/fid_scores.json
 metrics/ssim_scores.json metrics/evaluation_report.pdf""".split()
 
 def test_run_folder(tiny_run):
@@ -51,7 +51,7 @@ def test_bare_papermill(tmp_path):
 @pytest.mark.parametrize('args, said', [
     (('05_train', 'x', 'no_such_config'), "no settings file 'no_such_config'"),
     (('05_train', 'x', 'quick_config', 'training.epochs=1'), 'unknown setting training.epochs'),
-    (('05_train', 'x', 'quick_config', 'data.phantom=0', 'data.archive=nowhere'), 'nowhere'),
+    (('05_train', 'x', 'quick_config', 'data.phantom=0', 'data.archive=nowhere'), 'the archive: no such folder'),
     (('07_evaluate', 'no_such_run'), 'no_such_run'),
 ])
 def test_bad_input_is_one_line(run_tool, args, said):

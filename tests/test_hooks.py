@@ -65,13 +65,16 @@ def test_a_branch_runs_nothing(repo):
     write(repo, 'a = 1', scrolled=True)
     commit(repo, 'clean')
     assert not (repo/'trapped').exists()
-    (repo/'.venv').unlink()
-    (repo/'.venv'/'bin').mkdir(parents=True)
-    (repo/'.venv'/'bin'/'python').write_text(f'#!/bin/sh\n{trap}\ncat\n')
-    (repo/'.venv'/'bin'/'python').chmod(0o755)
-    git(repo, 'add', '--force', '.venv')
+    (repo/'python').write_text(f'#!/bin/sh\n{trap}\ncat\n')
+    blob = git(repo, 'hash-object', '-w', 'python').strip()
+    git(repo, 'switch', '--quiet', '-c', 'evil')
+    git(repo, 'update-index', '--add', '--cacheinfo', f'100755,{blob},.venv/bin/python')
+    git(repo, 'commit', '--quiet', '-m', 'evil') # the index alone: the working tree has its own .venv still
+    git(repo, 'switch', '--quiet', '--force', 'main')
+    git(repo, 'switch', '--quiet', '--force', 'evil')
+    assert 'touch' in (repo/'.venv'/'bin'/'python').read_text(), 'git writes over what is ignored'
     write(repo, 'a = 2')
-    subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, capture_output=True)
+    assert 'files in .venv' in subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, capture_output=True, text=True).stderr
     assert not (repo/'trapped').exists()
 
 def test_the_former_include_goes(repo):

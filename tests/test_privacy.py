@@ -126,7 +126,7 @@ def full_disk(archive, monkeypatch):
     monkeypatch.setattr(training.Status, 'after_batch', crash)
 
 WAYS = dict(many_faults="can't be used.* truncated; for example row [0-9]+", missing_files='missing; for example row [0-9]+', bad_value='row 1 of the table',
-            cut_row="can't be read", no_table="can't be read", no_archive="can't be read", leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
+            cut_row="can't be read", no_table="can't be read", no_archive='no such folder', leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
 
 @pytest.mark.parametrize('way', [many_faults, missing_files, bad_value, cut_row, no_table, no_archive, leakage, reader_crashes, step_crashes, full_disk], ids=lambda o: o.__name__)
 def test_a_run_that_fails(clinic, monkeypatch, way):

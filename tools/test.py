@@ -9,16 +9,21 @@ from xml.etree import ElementTree
 
 from project import ROOT, copy_project, notebooks
 
+def threads(
+    workers, # processes that work side by side
+)->dict:     # variables
+    "Each does its arithmetic on its share of the processor."
+    return dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(max(1, (os.cpu_count() or 1)//workers)))
+
 def run_notebook(
-    nb,        # the notebook, in a copy of the project
-    flags='',  # nbdev flags of cells that are left out otherwise
-    threads=1, # for its arithmetic
-)->str:        # 'passed' or 'failed'
+    nb,       # the notebook, in a copy of the project
+    flags='', # nbdev flags of cells that are left out otherwise
+    env={},   # variables for it
+)->str:       # 'passed' or 'failed'
     "One notebook through nbdev_test, in a process of its own; its line on the screen, and what it said where it failed."
-    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
     cmd = [Path(sys.executable).with_name('nbdev_test'), '--path', nb, '--flags', flags, '--n_workers', '0']
     start = time.time()
-    res = subprocess.run(cmd, cwd=nb.parent, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    res = subprocess.run(cmd, cwd=nb.parent, env={**os.environ, **env}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     passed = res.returncode == 0 and 'Success.' in res.stdout
     print(f"{'passed' if passed else 'FAILED'} {time.time() - start:5.0f} s  {nb.name}" + f'\n{res.stdout}'*(not passed), flush=True)
     return 'passed' if passed else 'failed'
@@ -28,18 +33,21 @@ def run_notebooks(
     slow=False # their slow cells too?
 )->Counter:
     "All notebooks, in a copy of the project, so that what they write stays out of the checkout."
-    flags, threads = 'slow' if slow else '', max(1, (os.cpu_count() or 1)//workers)
+    flags, env = 'slow' if slow else '', threads(workers)
     with tempfile.TemporaryDirectory() as tmp, ThreadPoolExecutor(workers) as pool:
-        return Counter(pool.map(lambda nb: run_notebook(nb, flags, threads), notebooks(copy_project(f'{tmp}/project'))))
+        return Counter(pool.map(lambda nb: run_notebook(nb, flags, env), notebooks(copy_project(f'{tmp}/project'))))
 
 def run_pytest(
-    args, # passed on to pytest
-):        # {file: (counts, seconds)}
+    args,     # passed on to pytest
+    workers=2 # files at a time
+):            # {file: (counts, seconds)}
     "The tests under tests/, counted for each file."
+    env = {**os.environ, **threads(workers)}
     with tempfile.TemporaryDirectory() as tmp:
         xml = Path(tmp)/'tests.xml'
-        cmd = [sys.executable, '-m', 'pytest', 'tests', '-rfEs', '--tb=short', '--disable-warnings', '--timeout=900', f'--junitxml={xml}', *args]
-        code = subprocess.run(cmd, cwd=ROOT).returncode
+        cmd = [sys.executable, '-m', 'pytest', 'tests', '-rfEs', '--tb=short', '--disable-warnings', '--timeout=900',
+               '-n', str(workers), '--dist=loadfile', '--no-loadscope-reorder', f'--junitxml={xml}', *args]
+        code = subprocess.run(cmd, cwd=ROOT, env=env).returncode
         if not xml.exists(): return {f'pytest, exit status {code}': (Counter(failed=1), 0)}
         parts = {}
         for case in ElementTree.parse(xml).iter('testcase'):
