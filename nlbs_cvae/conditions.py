@@ -15,7 +15,7 @@ from decimal import Decimal
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .core import InputError, file_name
+from .core import InputError, file_name, unkept
 
 # %% ../nbs/00a_conditions.ipynb #8f81e9d2
 MISSING = frozenset(('', 'na', 'n/a', 'nan', 'none', 'null', '<na>', 'nat', '#n/a', '#na', 'n.a.', 'unknown', 'any', '?', '.',
@@ -113,7 +113,7 @@ class Condition:
         if not (key := value_key(value)): return self.unknown
         for code, v in enumerate(self.values):
             if value_key(v) == key: return code
-        if (number := self.number(value)) is None: raise InputError(f"{self.name}: {plain_text(value)!r} is not {self.allowed}")
+        if (number := self.number(value)) is None: raise InputError(f"{self.name}: {unkept(repr(plain_text(value)), 'what the table says')} is not {self.allowed}")
         return bisect_right(self.edges, number)
 
     def number(self,

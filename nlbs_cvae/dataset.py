@@ -28,7 +28,7 @@ from fastcore.script import Param
 
 from .core import (NO_ROOM, DataSettings, InputError, atomic_file, command, image_shape, load_preparation,
                             made_here, make_folder, mark_made, naming_rows, own_files, progress, read_json, refuse_inside, rng,
-                            sha256, show_images, write_atomic, write_json)
+                            sha256, show_images, unkept, write_atomic, write_json)
 from .metadata import Conditions, Mapping, check_leakage, id_key, read_table, split_subjects, table_files
 from .phantom import write_phantom
 from .prepare import (Claim, Limits, Plan, Recipe, cache_findings, check_faults, cores, forkable, mark_identical, mark_labels,
@@ -209,7 +209,7 @@ def finish(
     mark_identical(plan, records)
     faults, findings = quarantine(plan, records), cache_findings(plan, records)
     check_faults(plan, faults, max_faults)
-    if len(faults) == len(records): raise InputError(f"{plan.archive}: no image is left; see {plan.private/'quarantine.csv'}")
+    if len(faults) == len(records): raise InputError(f"{unkept(plan.archive, 'the archive')}: no image is left; see {unkept(plan.private, 'private')}/quarantine.csv{unkept('', ' of the cache')}")
     public, private = cache_tables(plan, records, make_splits(plan, settings['split'], settings['split_seed']))
     (plan.cache/'cache.json').unlink(missing_ok=True) # a cache whose parts are replaced is not whole
     if not old:
@@ -253,7 +253,7 @@ class Cache:
         path, # folder that `prepare_cache` made
     ):
         self.path = Path(path)
-        if not is_complete(path): raise InputError(f"{path}: no finished cache: run nlbs_prepare, which goes on where it was")
+        if not is_complete(path): raise InputError(f"{unkept(path, Path(path).name)}: no finished cache: run nlbs_prepare, which goes on where it was")
         self.about, self.sources = read_json(self.path/'cache.json'), 'not compared'
         if self.about.get('version') != VERSION: raise InputError(_other_form(path, self.about))
         self.fingerprint, self.resolution = self.about['fingerprint'], tuple(self.about['resolution'])
@@ -267,9 +267,9 @@ class Cache:
         "Map the images; a copy that was cut short is noticed."
         try: self.images = np.load(self.path/'images.npy', mmap_mode='r')
         except (OSError, ValueError) as e:
-            raise InputError(f"{self.path/'images.npy'}: not whole ({e}): copy it again") from None
+            raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: not whole ({e}): copy it again") from None
         if self.images.shape != (len(self.table), *self.resolution):
-            raise InputError(f"{self.path}: images.npy {self.images.shape} does not go with table.csv: copy it again")
+            raise InputError(f"{unkept(self.path, 'the cache')}: images.npy {self.images.shape} does not go with table.csv: copy it again")
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -281,7 +281,7 @@ class Cache:
         self._map()
 
 def _other_form(path, about):
-    return (f"{path}: a cache of form {about.get('version')}, this is form {VERSION}: tables and images are read otherwise now; "
+    return (f"{unkept(path, Path(path).name)}: a cache of form {about.get('version')}, this is form {VERSION}: tables and images are read otherwise now; "
             "renew it (nlbs_prepare with the same options and --renew; the splits stay)")
 
 def is_complete(
@@ -291,7 +291,7 @@ def is_complete(
     file = Path(path)/'cache.json'
     if not file.exists(): return False
     about = read_json(file)
-    if not isinstance(about, dict): raise InputError(f"{file}: this is no cache's; name another folder")
+    if not isinstance(about, dict): raise InputError(f"{unkept(file, file.name)}: this is no cache's; name another folder")
     return bool(about.get('complete'))
 
 def origin(
@@ -314,7 +314,7 @@ def rows(self:Cache,
 def verify(self:Cache):
     "Read all of images.npy; an `InputError` where it is not the file that was prepared."
     if sha256(self.path/'images.npy') != self.about['images_sha256']:
-        raise InputError(f"{self.path/'images.npy'}: damaged, its SHA-256 is not that of cache.json: copy it again")
+        raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: damaged, its SHA-256 is not that of cache.json: copy it again")
 
 @patch
 def under(self:Cache,
@@ -425,7 +425,7 @@ def check_made(
     "An `InputError` where the finished cache of a request was made from something else: what changed, and the command that mends it."
     was = read_json(r.cache/'cache.json').get('settings', {})
     if other := [k for k in ('split', 'split_seed') if was.get(k) != r.settings[k]]:
-        raise InputError(f"{r.cache}: this cache was made with {other[0]}={was.get(other[0])}, asked for is {r.settings[other[0]]}: a split once made "
+        raise InputError(f"{unkept(r.cache, r.cache.name)}: this cache was made with {other[0]}={was.get(other[0])}, asked for is {r.settings[other[0]]}: a split once made "
                          "never changes; ask for the same, or name another cache (data.cache)")
     if not renew and (found := changes(r)):
         word = f"changed since this cache was made: {'; '.join(found)}"
@@ -447,11 +447,11 @@ def _way_out(r):
 def _check_place(r):
     "Where the cache will be: outside of the archive, alone in its folder, writable."
     for path in (r.cache, r.cache/'private'): refuse_inside(path, r.archive, 'name another folder for the cache (--cache, data.cache)')
-    if r.cache.exists() and not r.cache.is_dir(): raise InputError(f"{r.cache}: a file, not a folder; name another one (--cache, data.cache)")
+    if r.cache.exists() and not r.cache.is_dir(): raise InputError(f"{unkept(r.cache, r.cache.name)}: a file, not a folder; name another one (--cache, data.cache)")
     inside = [p.name for p in r.cache.iterdir()] if r.cache.exists() else []
     begun = made_here(r.cache) == 'cache' or 'cache.json' in inside or any(p.name in _PRIVATE or p.name.startswith('work-') for p in r.cache.glob('private/*'))
-    if inside and not begun: raise InputError(f"{r.cache}: holds {', '.join(inside[:3])} and is no cache; name a folder of its own (--cache, data.cache)")
-    if not os.access(_existing(r.cache), os.W_OK): raise InputError(f"{_existing(r.cache)}: can't be written to; {_ELSEWHERE}")
+    if inside and not begun: raise InputError(f"{unkept(r.cache, r.cache.name)}: holds {unkept(', '.join(inside[:3]), 'other files')} and is no cache; name a folder of its own (--cache, data.cache)")
+    if not os.access(_existing(r.cache), os.W_OK): raise InputError(f"{unkept(_existing(r.cache), 'the folder of the cache')}: can't be written to; {_ELSEWHERE}")
 
 _PRIVATE = ('splits.csv', 'quarantine.csv', 'records.json')
 _ELSEWHERE = 'name another folder for the cache (--cache FOLDER, data.cache=FOLDER)'
@@ -462,11 +462,11 @@ def _disk_error(e, cache):
     "What a disk refused, and the way out."
     full = e.errno in NO_ROOM or e.errno is None and 'written' in str(e) # numpy's own
     way = f'make room, or {_ELSEWHERE}' if full else _ELSEWHERE if e.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else 'mend that'
-    return InputError(f"{e.filename or cache}: {e.strerror or e}; {way}. Given again, the command goes on where it was")
+    return InputError(f"{unkept(e.filename or cache, 'the cache')}: {e.strerror or unkept(e, 'the disk refused to write')}; {way}. Given again, the command goes on where it was")
 
 def _make_plan(r):
     "Check the request and read the table; nothing is written yet."
-    if not r.archive.name: raise InputError("no archive: give its folder (setting data.archive)")
+    if not r.archive.name: raise InputError(word := "no archive: give its folder (setting data.archive)", word)
     if not r.here:
         blind = not str(r.archive).isascii() and sys.getfilesystemencoding() not in ('utf-8', 'utf8')
         told = "no such folder; give the archive's (setting data.archive)" + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind
@@ -476,7 +476,7 @@ def _make_plan(r):
     if not is_complete(r.cache): _check_place(r)
     plan = Plan(r.archive, r.cache, read_table(r.table, r.mapping, r.archive), recipe, r.mapping)
     need, free = 4*len(plan.table)*int(np.prod(recipe.resolution)), shutil.disk_usage(_existing(r.cache)).free
-    if need > free and not is_complete(r.cache): raise InputError(f"{r.cache}: {len(plan.table)} images need {need/1e9:.1f} GB here, {free/1e9:.1f} GB are free; {_ELSEWHERE}")
+    if need > free and not is_complete(r.cache): raise InputError(f"{unkept(r.cache, 'the cache')}: {len(plan.table)} images need {need/1e9:.1f} GB here, {free/1e9:.1f} GB are free; {_ELSEWHERE}")
     return plan
 
 # %% ../nbs/01d_dataset.ipynb #d8446c42
@@ -784,7 +784,7 @@ def get_dls(
     if augment is True: augment = Augment(flip_condition=flip_condition(cache))
     train, valid = NLBSDataset(cache, 'train', augment or None, seed), NLBSDataset(cache, 'valid')
     for ds in (train, valid):
-        if not len(ds): raise InputError(f"{cache.path}: {cache.about['women']} women are too few: '{ds.split}' has no image")
+        if not len(ds): raise InputError(f"{unkept(cache.path, 'the cache')}: {cache.about['women']} women are too few: '{ds.split}' has no image")
     num_workers = roomy_workers(num_workers, 4*batch_size*int(np.prod(cache.resolution)))
     common = dict(bs=batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
     drop_last = len(train) >= batch_size # fewer than a batch are a batch

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, yaml
 
 from .conditions import Condition, Conditions, match_columns, plain_text, value_key
-from .core import InputError, find_in, progress, read_yaml
+from .core import InputError, find_in, progress, read_yaml, unkept
 from .dicom import VIEWS, ImageFault, normal_laterality, normal_view, read_header, split_view
 from .images import KINDS
 from .tables import STAR, Files, clean_path, is_absolute, is_clutter, read_csv, read_text, text_lines
@@ -59,7 +59,7 @@ class Mapping:
         "A mapping by name or path; an `InputError` names the file and the key that is wrong."
         if isinstance(mapping, cls): return mapping
         path = _mapping_file(mapping)
-        return _make_mapping(path, read_yaml(path, loader=yaml.BaseLoader)) # everything is text
+        return _make_mapping(path, read_yaml(path, unkept(path, 'the mapping'), yaml.BaseLoader)) # everything is text
 
     @property
     def kept_kinds(self):
@@ -83,7 +83,7 @@ class Mapping:
             if isinstance(d, dict): return Condition(name, (), _floats(f'{self.name}: {name}', d['edges']))
             return Condition(name, tuple(d))
         there = {n: d for n, d in self.declared.items() if df is None or n in df and df[n].notna().any()}
-        if not there: raise InputError(f"mapping {self.name}: the table has a value for none of {', '.join(self.declared)}")
+        if not there: raise InputError(f"mapping{unkept(f' {self.name}')}: the table has a value for none of {', '.join(self.declared)}")
         return Conditions((make(n, d) for n, d in there.items()), self.constants)
 
 def _floats(what, texts):
@@ -101,28 +101,29 @@ def _mapping_file(name):
     packaged = Path(str(files('nlbs_cvae')/'configs'/'mappings'/f'{name}.yaml'))
     if '/' not in str(name) and packaged.is_file(): return packaged
     if Path(name).is_file(): return Path(name)
-    raise InputError(f"no mapping {str(name)!r}: give a YAML file, or one of {', '.join(mapping_names())}")
+    raise InputError(f"no mapping {unkept(repr(str(name)), repr(Path(name).name))}: give a YAML file, or one of {', '.join(mapping_names())}")
 
 def _make_mapping(path, d):
     "A `Mapping` from what a YAML file holds, each key's kind checked."
-    if not isinstance(d, dict): raise InputError(f"{path}: it must hold keys like path, columns, conditions")
+    place = unkept(path, 'the mapping')
+    if not isinstance(d, dict): raise InputError(f"{place}: it must hold keys like path, columns, conditions")
     d, kinds = dict(d), {f.name: f.type for f in fields(Mapping) if f.name not in ('name', 'declared')} | {'conditions': dict}
     for key, value in d.items():
-        if key not in kinds: raise InputError(f"{path}: no key {key!r}; there are {', '.join(sorted(kinds))}")
-        if kinds[key] is bool and value not in ('true', 'false'): raise InputError(f"{path}: {key} is true or false, not {value!r}")
+        if key not in kinds: raise InputError(f"{place}: no key {key!r}; there are {', '.join(sorted(kinds))}")
+        if kinds[key] is bool and value not in ('true', 'false'): raise InputError(f"{place}: {key} is true or false, not {value!r}")
         if kinds[key] is bool: d[key] = value == 'true'
         elif kinds[key] is list and isinstance(value, str): d[key] = [value]
-        elif not isinstance(value, kinds[key]): raise InputError(f"{path}: {key} must be a {kinds[key].__name__}, not {value!r}")
+        elif not isinstance(value, kinds[key]): raise InputError(f"{place}: {key} must be a {kinds[key].__name__}, not {unkept(repr(value), f'a {type(value).__name__}')}")
     m = Mapping(name=Path(path).stem, declared=d.pop('conditions', {}), **d)
     m.constants.update({n: _normal(n, v) for n, v in m.constants.items() if isinstance(v, str)})
-    _check_mapping(path, m)
+    _check_mapping(place, m)
     return m
 
 # %% ../nbs/01a_metadata.ipynb #35e2a127
-def _check_mapping(path, m):
+def _check_mapping(place, m):
     "What a mapping can't do without, and what it may not say."
     def check(ok, message):
-        if not ok: raise InputError(f"{path}: {message}")
+        if not ok: raise InputError(f"{place}: {message}")
     def check_named(what, column, columns):
         check(column in columns, f"{what}: no such column; there are {', '.join(sorted(columns))}")
     check(m.declared, "conditions is missing: what shall the model be told?")
@@ -132,17 +133,17 @@ def _check_mapping(path, m):
     for k in m.kinds: check(k in ('screening', 'any', *KINDS), f"kinds: {k!r} is none; there are screening, any, {', '.join(KINDS)}")
     for name, rule in m.derive.items():
         check(isinstance(rule, dict) and 'from' in rule and not set(rule) - {'from', 'pattern', 'otherwise', 'every'},
-              f"derive.{name} takes from, pattern, otherwise, every, not {rule!r}")
+              f"derive.{name} takes from, pattern, otherwise, every, not {unkept(repr(rule), 'what it says')}")
         check(str(rule.get('every', 1)).isdigit() and int(rule.get('every', 1)) > 0, f"derive.{name}: every {rule.get('every')!r} is no number")
     for name in ('translate', 'keep', 'missing'):
         for column, v in getattr(m, name).items():
-            check(isinstance(v, dict if name == 'translate' else list), f"{name}.{column} is of the wrong kind: {v!r}")
+            check(isinstance(v, dict if name == 'translate' else list), f"{name}.{column} is of the wrong kind: {unkept(repr(v), f'a {type(v).__name__}')}")
     for name, d in m.declared.items():
         kind = d == 'years' or isinstance(d, list) or isinstance(d, dict) and set(d) == {'edges'} and isinstance(d['edges'], list)
         check(kind, f"conditions.{name} must be a list of values, years, or {{edges: [...]}}, not {d!r}")
     for text in [m.lines, m.collapsed, *(r.get('pattern', '') for r in m.derive.values())]:
         try: re.compile(text)
-        except re.error as e: raise InputError(f"{path}: pattern {text!r}: {e}") from None
+        except re.error as e: raise InputError(f"{place}: pattern {text!r}: {e}") from None
     known = {*m.columns, *m.derive} | ({'path', 'patient', 'study', 'laterality', 'view', 'age'} if m.rows == 'files' else set())
     for name in sorted(m.used | set(m.declared)):
         check(name in known or name in m.header, f"{name!r} is used but neither in columns nor derived")
@@ -151,7 +152,7 @@ def _check_mapping(path, m):
             check_named(f'{key}.{name}', name, ('laterality', 'view', 'age') if key in ('match', 'header') else known | set(m.header))
     for name in m.optional: check_named(f'optional: {name}', name, m.columns)
     try: conditions = m.conditions()
-    except InputError as e: raise InputError(f"{path}: conditions: {e}") from None
+    except InputError as e: raise InputError(f"{place}: conditions: {e.marked}") from None
     _check_values(m, conditions, check)
 
 def _check_values(m, conditions, check):
@@ -198,7 +199,7 @@ def _read_collapsed(path, lines, m):
     found = find_in(m.collapsed, [clean_path(l) for l in lines], f'{m.name}: collapsed', re.match)
     start = 0 if found[0] else 1 # the header line has run together too
     for i, f in enumerate(found[start:], 1):
-        if not f: raise InputError(f"{path}, row {i}: {lines[i - 1 + start]!r} can't be taken apart into columns")
+        if not f: raise InputError(f"{unkept(path, 'the table')}, row {i}: {unkept(repr(lines[i - 1 + start]), 'its text')} can't be taken apart into columns")
     return pd.DataFrame([f.groupdict() for f in found[start:]], dtype=str).fillna('')
 
 # %% ../nbs/01a_metadata.ipynb #22aa64f0
@@ -207,13 +208,13 @@ def _our_columns(raw, m, path):
     ours = m.columns
     if set(ours) <= set(raw.columns) and m.collapsed: ours = {k: [k] for k in ours} # taken apart by named groups
     try: found = match_columns(raw, ours)
-    except InputError as e: raise InputError(f"{path}: {e}") from None
+    except InputError as e: raise InputError(f"{unkept(path, 'the table')}: {e.marked}") from None
     for name, near in found.unanswered.items():
         options = [ours[name]] if isinstance(ours[name], str) else ours[name]
         if name not in m.optional:
-            raise InputError(f"{path}: no column {' or '.join(map(repr, options))} (for {name}); "
-                             + (f"{', '.join(map(repr, near))} comes near; " if near else '')
-                             + f"there are {', '.join(map(repr, raw.columns[:20]))}")
+            there = (f"{', '.join(map(repr, near))} comes near; " if near else '') + f"there are {', '.join(map(repr, raw.columns[:20]))}"
+            raise InputError(f"{unkept(path, 'the table')}: no column {' or '.join(map(repr, options))} (for {name}); "
+                             + unkept(there, f"the mapping's columns.{name} says what it is called; a terminal shows which there are"))
     out = found.table(raw)
     for name in found.unanswered:
         if name in m.used: out[name] = ''
@@ -260,7 +261,9 @@ def _keep(df, m, where):
     for name, values in m.keep.items():
         if name not in df: notes.append(f"keep.{name}: the table has no such column, so all rows count")
         else: df = df[_keys(df[name]).isin([value_key(v) for v in values])]
-    if not len(df): raise InputError(f"{where}: no row has {' and '.join(f'{k} in {v}' for k, v in m.keep.items())}")
+    if not len(df):
+        wanted = [f"{k} in {unkept(v, 'the values named')}" for k, v in m.keep.items()]
+        raise InputError(f"{where}: no row has {' and '.join(wanted)}, as the mapping's keep asks")
     if len(df) < total: notes.append(f"left out: {total - len(df)} of {total} rows, by keep ({', '.join(m.keep)})")
     return df.reset_index(drop=True), notes
 
@@ -274,7 +277,7 @@ def _paths(df, m, archive, where):
         if len(empty): raise InputError(f"{where(empty.iloc[0])}: no {name}, which the path {template!r} needs")
     paths = _fill(template.replace('*', STAR), df).map(clean_path)
     for i, p in zip(df['row'], paths):
-        if '..' in p.split('/'): raise InputError(f"{where(i)}: path {p!r} leaves the archive")
+        if '..' in p.split('/'): raise InputError(f"{where(i)}: {unkept(f'path {p!r}', 'its path')} leaves the archive")
         if not p: raise InputError(f"{where(i)}: no path")
     if not archive: return df.assign(path=paths.str.replace(STAR, '*'))
     if '*' in template: found = [files.match(p) or [p.replace(STAR, '*')] for p in paths]
@@ -363,7 +366,7 @@ def _rows_of_files(archive, m):
         nobodys += _means_nobody(patient)
         rows.append(dict(path=path, patient=h.get('study_uid') or folder if _means_nobody(patient) else patient,
                          study=h.get('study_uid') or folder, **{k: plain_text(h.get(k)) for k in ('laterality', 'view', 'age')}))
-    if not rows: raise InputError(f"{archive}: no DICOM files in this folder")
+    if not rows: raise InputError(f"{unkept(archive, 'the archive')}: no DICOM files in this folder")
     df = pd.DataFrame(rows, dtype=str)
     for n in ('laterality', 'view', 'age'): df[n] = _declared(m, n, df[n], df[n])
     return df, [f"{nobodys} of {len(df)} files have no patient's id in their header: each study of theirs counts as a woman of her own"]*(nobodys > 0)
@@ -379,13 +382,13 @@ def table_files(
     if table:
         path = Path(table)
         found = [path] if path.is_file() else [path.parent/n for n in Files(path.parent).match(path.name.replace('*', STAR))]
-        if not found or '*' not in path.name and not path.is_file(): raise InputError(f"table {table}: no such file")
+        if not found or '*' not in path.name and not path.is_file(): raise InputError(f"table {unkept(table, '(setting data.table)')}: no such file")
         return found
-    if archive and not Path(archive).is_dir(): raise InputError(f"archive {archive}: no such folder")
+    if archive and not Path(archive).is_dir(): raise InputError(f"archive {unkept(archive, '(setting data.archive)')}: no such folder")
     names = [n for t in m.tables for name in (t, f'{t}.gz') if archive and (n := Files(archive).find(name))]
     found = [Path(archive)/n for n in dict.fromkeys(names)]
     if not found:
-        raise InputError(f"archive {archive or '(none)'}: no table {' or '.join(m.tables) or '(the mapping names none)'} in it; "
+        raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: no table {' or '.join(m.tables) or '(the mapping names none)'} in it; "
                          f"name it as data.table, or take the mapping 'headers' to do without one")
     return found if m.all_tables else found[:1]
 
@@ -398,8 +401,8 @@ def read_table(
     "The table of an archive in our terms (`attrs['notes']`: what isn't used); an `InputError` names table, row and value."
     m = Mapping.load(mapping)
     if m.rows == 'files' or archive:
-        if not archive or not Path(archive).is_dir(): raise InputError(f"archive {archive or '(none)'}: no such folder")
-    if m.rows == 'files': (df, notes), wheres = _rows_of_files(archive, m), [str(archive)]
+        if not archive or not Path(archive).is_dir(): raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: no such folder")
+    if m.rows == 'files': (df, notes), wheres = _rows_of_files(archive, m), [unkept(archive, 'the archive')]
     else: df, wheres, notes = _read_tables(table_files(table, m, archive), m)
     df['row'] = np.arange(1, len(df) + 1)
     where = lambda row: f"{wheres[row - 1] if len(wheres) > 1 else wheres[0] + f', row {row}'}"
@@ -413,11 +416,12 @@ def read_table(
 def _read_tables(paths, m):
     "One frame of all tables with our columns, where each row stood, and what to say."
     frames, wheres, notes = [], [], []
-    for p in paths:
+    for k, p in enumerate(paths, 1):
         df, said = _our_columns(_read_frame(p, m), m, p)
-        if not len(df): raise InputError(f"{p}: the table has no rows")
+        table = unkept(p, f'table {k}' if len(paths) > 1 else 'the table')
+        if not len(df): raise InputError(f"{unkept(f'{p}: ')}the table has no rows")
         frames.append(df)
-        wheres += [f'{p}, row {i}' for i in range(1, len(df) + 1)] if len(paths) > 1 else [str(p)]
+        wheres += [f'{table}, row {i}' for i in range(1, len(df) + 1)] if len(paths) > 1 else [table]
         notes += [f'{p.name}: {line}' for line in said]
     return pd.concat(frames, ignore_index=True).fillna(''), wheres, notes
 
@@ -449,7 +453,7 @@ def _constants(df, m, where):
     for name, value in m.constants.items():
         said = _keys(df[name]) if name in df else pd.Series('', df.index)
         other = df[(said != '') & (said != value_key(value))]
-        if len(other): raise InputError(f"{where(other['row'].iloc[0])}: {name} {other[name].iloc[0]!r}, though constants.{name} says {value}")
+        if len(other): raise InputError(f"{where(other['row'].iloc[0])}: {name} {unkept(repr(other[name].iloc[0]), 'is another')}, though constants.{name} says {value}")
         df = df.assign(**{name: value})
     return df
 
@@ -461,7 +465,7 @@ def _checked(c, df, where):
         if t not in known:
             try: known[t] = c.encode(t)
             except InputError as e:
-                raise InputError(f"{where(row)}: {e} (missing.{c.name} of the mapping makes it unknown, keep.{c.name} leaves rows out)") from None
+                raise InputError(f"{where(row)}: {e.marked} (missing.{c.name} of the mapping makes it unknown, keep.{c.name} leaves rows out)") from None
     return df[c.name].map(known).to_numpy(np.int64)
 
 def _value(c, text):
@@ -499,11 +503,11 @@ def _women(df, where):
     nobody = df['row'][_keys(df['subject'], _means_nobody)]
     if len(nobody):
         text, more = df['subject'][nobody.index[0]], f' (and {len(nobody) - 1} more: {_some(nobody[1:])})' if len(nobody) > 1 else ''
-        raise InputError(f"{where(nobody.iloc[0])}{more}: no subject{f' ({text!r} is no id)' if text else ''}; "
+        raise InputError(f"{where(nobody.iloc[0])}{more}: no subject{unkept(f' ({text!r} is no id)', ' (what stands there is no id)') if text else ''}; "
                          "without it nobody knows which images are one woman's")
     rounded = df[_keys(df['subject'], lambda t: bool(re.fullmatch(r'\d([.,]\d+)?e\+\d+', id_key(t))))]
     if len(rounded):
-        raise InputError(f"{where(rounded['row'].iloc[0])}: subject {rounded['subject'].iloc[0]!r} is an id that a spreadsheet has rounded, "
+        raise InputError(f"{where(rounded['row'].iloc[0])}: subject {unkept(repr(rounded['subject'].iloc[0]), 'of that row')} is an id that a spreadsheet has rounded, "
                          f"so several women may share it ({len(rounded)} rows): save its column as text")
     if 'study' not in df: df['study'] = df['subject']
     written, one = df['subject'], _one_spelling(_keys(df['subject'], id_key), df['subject'])
@@ -564,7 +568,7 @@ def split_subjects(
 def _earlier(previous):
     "Earlier assignments by woman; where two spellings of her were apart, the one that a model has learnt from counts."
     pairs = list(dict(previous if previous is not None else {}).items())
-    if bad := {v for _, v in pairs} - set(SPLITS): raise InputError(f"previous splits hold {sorted(bad)}; there are {', '.join(SPLITS)}")
+    if bad := {v for _, v in pairs} - set(SPLITS): raise InputError(f"previous splits hold {unkept(sorted(bad), 'other words')}; there are {', '.join(SPLITS)}")
     return {id_key(s): v for s, v in sorted(pairs, key=lambda p: -SPLITS.index(p[1]))} # train comes last and stays
 
 # %% ../nbs/01a_metadata.ipynb #ed52e9e1

@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd
 
 from .core import (InputError, atomic_file, job_id, lock_holder, make_folder, new_figure, progress, read_json, sha256,
-                            write_atomic, write_json)
+                            unkept, write_atomic, write_json)
 from .dicom import ImageFault, read_image
 from .images import KINDS, bounded
 from .metadata import Mapping, find_findings
@@ -282,7 +282,7 @@ def _prepare_alone(chunk, recipe, limits):
             with _pool(1) as pool: return pool.submit(prepare_chunk, chunk, recipe, crashed, limits).result()
         except BrokenProcessPool: row = Claim(chunk.file('claim')).at()
         if row is None or row in crashed:
-            raise InputError(f"{chunk.folder}: the worker processes are killed at once, for want of memory perhaps: "
+            raise InputError(f"{unkept(f'{chunk.folder}: ')}the worker processes are killed at once, for want of memory perhaps: "
                              "use fewer workers")
         crashed.append(row)
 

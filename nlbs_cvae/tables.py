@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import InputError, find_in
+from .core import InputError, find_in, unkept
 
 # %% ../nbs/00d_tables.ipynb #0c5c7fd0
 _MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), # before UTF-16, whose mark it begins with
@@ -21,19 +21,20 @@ def read_text(
     path, # a text file, gzipped or not
 )->str:
     "A table's text; an `InputError` where it is none."
+    table = unkept(path, 'the table')
     try: data = Path(path).read_bytes()
-    except OSError as e: raise InputError(f"{path}: no such table ({e.strerror})") from None
+    except OSError as e: raise InputError(f"{table}: no such table ({e.strerror})") from None
     if data[:2] == b'\x1f\x8b':
         try: data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as e: raise InputError(f"{path}: damaged gzip ({e})") from None
-    if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0': raise InputError(f"{path}: this is a spreadsheet; save it as CSV")
+        except (OSError, EOFError, zlib.error) as e: raise InputError(f"{table}: damaged gzip ({e})") from None
+    if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0': raise InputError(f"{table}: this is a spreadsheet; save it as CSV")
     coding = next(c for mark, c in _MARKS if data.startswith(mark))
     try: text = data.decode(coding)
     except UnicodeDecodeError as e:
-        if coding != 'utf-8-sig': raise InputError(f"{path}: damaged {coding.upper()} ({e.reason} at byte {e.start})") from None
+        if coding != 'utf-8-sig': raise InputError(f"{table}: damaged {coding.upper()} ({e.reason} at byte {e.start})") from None
         text = data.decode('cp1252' if not re.search(rb'[\x81\x8d\x8f\x90\x9d]', data) else 'latin-1')
-    if '\0' in text: raise InputError(f"{path}: this is no text file (UTF-16 without its mark, perhaps: save it as UTF-8)")
-    if not text.strip(): raise InputError(f"{path}: the table is empty")
+    if '\0' in text: raise InputError(f"{table}: this is no text file (UTF-16 without its mark, perhaps: save it as UTF-8)")
+    if not text.strip(): raise InputError(f"{unkept(f'{path}: ')}the table is empty")
     return text
 
 def text_lines(
@@ -49,21 +50,21 @@ def read_csv(
     lines='',  # pattern of the lines that count; '': all
 )->pd.DataFrame: # texts, stripped; a column's name may occur twice
     "A table with commas, semicolons, tabs or bars; an `InputError` names the row that doesn't fit its header."
-    text = read_text(path)
-    if lines: text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{path}: lines')) if f)
+    text, table = read_text(path), unkept(path, 'the table')
+    if lines: text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{table}: lines')) if f)
     said, text = _said_separator(text)
-    records = _records(text, said or _best_separator(text, path), path)
+    records = _records(text, said or _best_separator(text), table)
     raw = re.split(r'\r\n|\r|\n', text)
     marked = [r for r in records if raw[r[0] - 1].lstrip().startswith('#')]
     plain = [r for r in records if not raw[r[0] - 1].lstrip().startswith('#')]
     header, rows = (list(names), plain) if names else (plain[0][1] if plain else [], plain[1:])
     for line, fields in marked:
         if len(fields) == len(header) and (len(header) > 1 or line > plain[0][0]):
-            raise InputError(f"{path}, line {line + bool(said)}: begins with # but has the fields of a row: {_short(fields)}: "
+            raise InputError(f"{table}, line {line + bool(said)}: begins with # but has the fields of a row: {_short(fields)}"
                              "put it in quotes, or delete it")
     width = len(header) if names else max(len(_filled(f)) for f in [header, *(f for _, f in rows)])
     columns = [n or f'column {i}' for i, n in enumerate(header[:width], 1)]
-    where = lambda i, line: f"{path}, row {i}" + f" (line {line + bool(said)})"*(not lines)
+    where = lambda i, line: f"{table}, row {i}" + f" (line {line + bool(said)})"*(not lines)
     fitted = [_fit(f, len(columns), len(header), where(i, line)) for i, (line, f) in enumerate(rows, 1)]
     return pd.DataFrame(fitted, columns=columns, dtype=str)
 
@@ -71,7 +72,7 @@ def _fit(fields, width, given, where):
     "The fields of a row, as many as there are columns."
     full = _filled(fields)
     if len(full) > width or not width <= len(fields):
-        raise InputError(f"{where}: {len(fields)} fields where the header has {given}: {_short(fields)}: "
+        raise InputError(f"{where}: {len(fields)} fields where the header has {given}: {_short(fields)}"
                          + ("a decimal comma, or a separator in a text without quotes?" if len(fields) > given else "one is missing"))
     return fields[:width]
 
@@ -81,7 +82,7 @@ def _filled(fields):
     while n and not fields[n - 1]: n -= 1
     return fields[:n]
 
-def _short(fields): return repr(' | '.join(fields))[:80]
+def _short(fields): return unkept(repr(' | '.join(fields))[:80] + ': ')
 
 # %% ../nbs/00d_tables.ipynb #1818e811
 def _said_separator(text):
@@ -89,7 +90,7 @@ def _said_separator(text):
     said = re.match(r'\s*"?sep=(.)"?[;,\t ]*(?:\r\n|\r|\n)', text, re.IGNORECASE)
     return (said[1], text[said.end():]) if said else ('', text)
 
-def _best_separator(text, path):
+def _best_separator(text):
     "The separator that makes most columns of the first line that is no comment."
     head = next((l for l in text_lines(text) if not l.lstrip().startswith('#')), '')
     def columns(separator):
@@ -97,7 +98,7 @@ def _best_separator(text, path):
         except csv.Error: return 0
     return max(',;\t|', key=columns)
 
-def _records(text, separator, path):
+def _records(text, separator, table):
     "Line and stripped fields of each record that holds anything."
     reader, found, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True, skipinitialspace=True), [], 1
     try:
@@ -106,7 +107,7 @@ def _records(text, separator, path):
             if any(fields): found.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:
-        raise InputError(f"{path}, line {line}: not a table ({' '.join(str(e).split())}; a quote that isn't closed?)") from None
+        raise InputError(f"{table}, line {line}: not a table ({' '.join(str(e).split())}; a quote that isn't closed?)") from None
     return found
 
 # %% ../nbs/00d_tables.ipynb #e8e25d94
@@ -150,7 +151,7 @@ class Files:
         if folder not in self._lists:
             try:
                 with os.scandir(self.root/folder) as entries: self._lists[folder] = {e.name: e.is_dir() for e in entries}
-            except PermissionError as e: raise InputError(f"{self.root/folder}: this folder can't be read ({e.strerror})") from None
+            except PermissionError as e: raise InputError(f"{unkept(self.root/folder, 'a folder of the archive')}: this folder can't be read ({e.strerror})") from None
             except (OSError, ValueError): self._lists[folder] = {}
         return self._lists[folder]
 

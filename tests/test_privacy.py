@@ -1,11 +1,13 @@
 "Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint, nor a failure."
 import base64, json, re, shutil, socket, subprocess, sys, zlib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 from nlbs_cvae import dataset, training
-from nlbs_cvae.core import InputError, RunFolder, load_settings, save_png
-from nlbs_cvae.training import train
+from nlbs_cvae.core import InputError, RunFolder, kept_error, load_settings, save_png
+from nlbs_cvae.dataset import get_data, get_dls
+from nlbs_cvae.training import places_of, train
 from PIL import Image
 from pydicom import dcmread
 from project import ROOT
@@ -125,8 +127,8 @@ def full_disk(archive, monkeypatch):
     def crash(*args): raise OSError(28, 'No space left on device', f'{archive.parent}/results/run/checkpoints/new.pth')
     monkeypatch.setattr(training.Status, 'after_batch', crash)
 
-WAYS = dict(many_faults="can't be used.* truncated; for example row [0-9]+", missing_files='missing; for example row [0-9]+', bad_value='row 1 of the table',
-            cut_row="can't be read", no_table="can't be read", no_archive='no such folder', leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
+WAYS = dict(many_faults="can't be used.* truncated; for example row [0-9]+", missing_files='missing; for example row [0-9]+', bad_value='the table, row 1: age',
+            cut_row="the table, line [0-9]+: not a table", no_table="no such file", no_archive='no such folder', leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
 
 @pytest.mark.parametrize('way', [many_faults, missing_files, bad_value, cut_row, no_table, no_archive, leakage, reader_crashes, step_crashes, full_disk], ids=lambda o: o.__name__)
 def test_a_run_that_fails(clinic, monkeypatch, way):
@@ -159,3 +161,78 @@ def test_a_run_is_the_users_alone(tiny_run):
 def test_the_log_says_what_is_read(tiny_run):
     line, = {l.split('data: ')[1] for l in (tiny_run/'logs'/'training.log').read_text().splitlines() if ' data: ' in l}
     assert re.match(r'table NLBSP-metadata.csv \(\w{8}\); mapping nlbs \(\w{8}\); \d+ files \(\w{8}\); cache \w{12}', line) and '/' not in line
+
+# ---- what is kept says what is wrong --------------------------------------------------------------------------------
+
+def rewritten(archive, change):
+    "The archive's table, changed; a woman's id and a user's name stand in its row or file."
+    (archive/'table.csv').write_text(change((archive/'table.csv').read_text()))
+
+def mapped(archive, text):
+    "A mapping of one's own, in a file that is called after its author."
+    (archive.parent/f'{USER}.yaml').write_text((files('nlbs_cvae')/'configs'/'mappings'/'folder.yaml').read_text() + text)
+    return [f'data.mapping={archive.parent}/{USER}.yaml']
+
+def spoilt(archive):
+    for p in archive.rglob('*.png'): p.write_bytes(b'')
+    return ['data.max_faults=1']
+
+def few_women(archive):
+    rewritten(archive, lambda t: ''.join(t.splitlines(True)[:3]))
+    return ['data.max_faults=1']
+
+def beside(archive, name, text=None):
+    path = archive.parent/name
+    path.mkdir() if text is None else path.write_text(text)
+    if text is None: (path/f'{ID}.txt').write_text('x')
+    return [f'data.cache={path}']
+
+first = lambda old, new: lambda t: t.replace(old, new, 1)
+KEPT = {
+    'no such table': (lambda a: [f'data.table={a}/{USER}.csv'], 'table .setting data.table.: no such file'),
+    'no usual table': (lambda a: (a/'table.csv').unlink() or ['data.mapping=nlbs', 'data.table='], 'no table NLBSP-metadata.csv .*data.table'),
+    'no such folder': (lambda a: shutil.rmtree(a), 'no such folder; give the archive'),
+    'no such mapping': (lambda a: [f'data.mapping={a}/none.yaml'], "no mapping 'none.yaml': give a YAML file, or one of"),
+    'a key that no mapping has': (lambda a: mapped(a, 'colums: {}'), "no key 'colums'; there are .*columns"),
+    'a mapping that is no YAML': (lambda a: mapped(a, 'x: ['), 'not valid YAML'),
+    'a key twice': (lambda a: mapped(a, 'conditions: {age: years}'), "the key 'conditions' stands there twice"),
+    'of the wrong kind': (lambda a: mapped(a, f'keep: {{subject: {ID}}}'), 'keep.subject is of the wrong kind: a str'),
+    'a pattern': (lambda a: mapped(a, "lines: '('"), r"pattern '\(': missing \)"),
+    'a column that is not there': (lambda a: rewritten(a, first('path,', f'{USER} {ID},')), r"the table: no column .*'path'.*\(for path\).*columns.path"),
+    'a field too few': (lambda a: rewritten(a, first('age', 'age,Age')), "the table, row 1 .line 2.: 5 fields where the header has 6: one is missing"),
+    'one column twice': (lambda a: rewritten(a, lambda t: t.replace('path,', 'path,age,', 1).replace('.png,', '.png,60,')), "the table: columns 'age' and 'age' both answer age"),
+    'a value': (lambda a: rewritten(a, first(',60', f',{USER} {ID}')), 'the table, row 1: age: what the table says is not .*missing.age of the mapping'),
+    'a field too many': (lambda a: rewritten(a, first(',60', f',60,{ID}')), 'the table, row 1 .line 2.: 6 fields where the header has 5: a decimal comma'),
+    'a quote': (lambda a: rewritten(a, lambda t: t + f'"{ID}/L.png,{USER}\n'), 'the table, line [0-9]+: not a table .*a quote that isn.t closed'),
+    'a spreadsheet': (lambda a: rewritten(a, lambda t: 'PK' + t), 'the table: this is a spreadsheet; save it as CSV'),
+    'no text': (lambda a: rewritten(a, first('path', 'pa\0th')), 'the table: this is no text file'),
+    'an empty table': (lambda a: rewritten(a, lambda t: ' \n'), 'the table is empty'),
+    'a header alone': (lambda a: rewritten(a, lambda t: t.splitlines()[0]), 'the table has no rows'),
+    'no woman': (lambda a: rewritten(a, first(f'.png,{ID}', '.png,NA')), 'the table, row 1: no subject .what stands there is no id.; without it'),
+    'a rounded id': (lambda a: rewritten(a, first(f'.png,{ID}', '.png,1.0943E+11')), 'the table, row 1: subject of that row is an id that a spreadsheet has rounded.*save its column as text'),
+    'no path': (lambda a: rewritten(a, first(f'{ID}/L.png', '')), 'the table, row 1: no path'),
+    'a path that leaves': (lambda a: rewritten(a, first(f'{ID}/', f'../{ID}/')), 'the table, row 1: its path leaves the archive'),
+    'nothing is kept': (lambda a: mapped(a, f'keep: {{subject: [{USER}]}}'), 'no row has subject in the values named'),
+    'no DICOM': (lambda a: ['data.mapping=headers', 'data.table='], 'the archive: no DICOM files in this folder'),
+    'no image': (spoilt, 'no image is left; see private/quarantine.csv of the cache'),
+    'too few women': (few_women, "the cache: 1 women are too few: '(train|valid)' has no image"),
+    'another cache': (lambda a: get_data(settings_of(a)) and rewritten(a, first(',60', ',61')),
+                      'changed since this cache was made: table table.csv says something else. Renew it'),
+    'a cache that is a file': (lambda a: beside(a, 'mine', 'x'), 'mine: a file, not a folder; name another one'),
+    'a cache in a full folder': (lambda a: beside(a, 'mine'), 'mine: holds other files and is no cache; name a folder of its own'),
+    'a cache in the archive': (lambda a: [f'data.cache={a}/mine'], 'mine: inside the archive, which is only read; name another folder'),
+    'nothing': (lambda a: ['data.archive=', f'data.cache={a.parent}/none'], 'no archive: give its folder .setting data.archive.'),
+}
+
+@pytest.mark.parametrize('kind', KEPT)
+def test_kept_words_say_what_is_wrong(clinic, monkeypatch, kind):
+    "Each failure of an archive keeps words of its own, which say what is wrong, and name neither woman nor place."
+    monkeypatch.setattr(dataset, 'cores', lambda: 1) # no other processes and no report, which take seconds
+    for name in ('write_report', 'page_counts', 'page_odd', 'page_outliers', 'page_intensity', 'page_images'):
+        monkeypatch.setattr(dataset, name, lambda *args: None)
+    spoil, word = KEPT[kind]
+    s = settings_of(clinic, *(spoil(clinic) or []))
+    with pytest.raises(InputError) as caught: get_dls(get_data(s), 2)
+    kept = str(kept_error(caught.value, places_of(s)))
+    assert re.search(word, kept) and 'the terminal says why' not in kept, kept
+    assert not [o for o in (ID[:8], USER, HOST, str(clinic), str(clinic.parent)) if o in kept], kept
