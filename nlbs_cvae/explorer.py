@@ -18,7 +18,7 @@ from threading import Event, RLock
 import ipywidgets as W
 from fastcore.script import Param
 
-from .core import InputError, command, is_inside, write_atomic
+from .core import InputError, command, is_inside, kept_error, kept_text, write_atomic
 from .sampling import image_label, load_generator, wanted_labels
 from .studio import STEPS, Studio, find_model, ignore, picture
 
@@ -152,9 +152,9 @@ def _say(self:Explorer,
     self.status.value = f'<div style="{style};line-height:1.4;white-space:pre-wrap">{html.escape(str(text))}</div>'
 
 def _failed(self:Explorer, e):
-    "Show an exception as a line."
+    "Show an exception as a line that may be kept: the page is seen by whoever has its address, a cell by whoever has the notebook."
     self._idle()
-    self.say(e if isinstance(e, InputError) else f'{type(e).__name__}: {e}', bad=True)
+    self.say(kept_error(e), bad=True)
 
 def _tried(self:Explorer,
     action, # to be called
@@ -314,7 +314,7 @@ def _put_directions(self:Explorer, found):
     head = W.HTML('<div style="line-height:1.3;margin-top:6px"><b>directions that matter</b>, those that show most first</div>')
     self.hands.children = [head, *(line(k, o) for k, o in enumerate(self.sliders))]
     self._follow()
-    return '\n'.join([f'Directions from {found.source}.', *self.studio.notes])
+    return '\n'.join([f'Directions from {found.source}.', *map(kept_text, self.studio.notes)])
 
 def _moved(self:Explorer, k, v):
     "A direction by hand; a browser that sends back 1.9 as 1.9000000000000004 hasn't moved it."

@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'FOLDERS', 'FAULTS', 'WINDOWS', 'PADDING', 'power_law', 's
            'nlbs_phantom']
 
 # %% ../nbs/01b_phantom.ipynb #da8819b6
-import glob, json, math, os, shutil, socket, tempfile
+import glob, json, math, os, shutil, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd, pydicom
 from fastcore.script import Param
 
-from .core import InputError, command, progress, read_json, rng, write_atomic, write_json
+from .core import InputError, command, progress, read_json, rng, this_machine, write_atomic, write_json
 from .dicom import write_dicom
 
 # %% ../nbs/01b_phantom.ipynb #13822ae6
@@ -496,7 +496,7 @@ def _truth_table(rows, truths):
     for c in ('nipple', 'muscle', 'findings'): truth[c] = truth[c].map(lambda v: '' if v is None else json.dumps(v))
     return pd.concat([rows[['row', 'path', 'woman']], truth], axis=1)
 
-def _part_prefix(dest, pid): return f'.{dest.name}.{pid}@{socket.gethostname()}.'
+def _part_prefix(dest, pid): return f'.{dest.name}.{pid}@{this_machine()}.'
 
 def _clear_leftovers(dest):
     "Remove what killed processes of this machine left of the same archive."

@@ -172,7 +172,7 @@ def _marked_dicom(path):
     return ds.Manufacturer == 'NLBS-CVAE' and ds.PatientID.startswith('SYNTHETIC-') and ds.ImageType[0] == 'DERIVED'
 
 def _marked_json(path):
-    return {'synthetic', 'model', 'n'} <= set(d := read_json(path)) and isinstance(d['n'], int) or {'host', 'process', 'job'} <= set(d)
+    return {'synthetic', 'model', 'n'} <= set(d := read_json(path)) and isinstance(d['n'], int) or {'machine', 'process', 'job'} <= set(d)
 
 def _marked_csv(path):
     with open(path, encoding='utf-8') as f: return re.fullmatch(r'row,file,.*model,synthetic', f.readline().strip()) is not None

@@ -1,8 +1,8 @@
-"What a job file asks the library: facts.py run|cache CONFIG RUN [OVERRIDE ...], or facts.py gpu."
+"What a job file asks the library: facts.py run|made|cache CONFIG RUN [OVERRIDE ...], or facts.py gpu."
 import sys
 from pathlib import Path
 
-from nlbs_cvae.core import InputError, load_settings, run_name
+from nlbs_cvae.core import InputError, load_settings, make_folder, own_files, run_name
 
 def gpu():
     "The GPUs that torch can use; exit status 1 where there is none."
@@ -12,7 +12,7 @@ def gpu():
     return not found
 
 def main(
-    what,           # 'run', 'cache' or 'gpu'
+    what,           # 'run', 'made' (the run's folder is made, for whom the settings say), 'cache' or 'gpu'
     config='',      # name or path of the settings
     run='',         # name of the run
     *overrides,     # block.key=value
@@ -21,7 +21,10 @@ def main(
     if what == 'gpu': return gpu()
     if '=' in run: raise InputError(f"'{run}' is no name of a run; that comes after {config}, before any block.key=value")
     settings = load_settings(config, overrides)
-    if what == 'run': return print(Path(settings.output.results)/run_name(run))
+    folder = Path(settings.output.results)/run_name(run)
+    if what == 'made':
+        with own_files(settings.output.share): make_folder(folder/'logs')
+    if what in ('run', 'made'): return print(folder)
     from nlbs_cvae.dataset import cache_of
     print(cache_of(settings.data))
 

@@ -213,6 +213,7 @@ sync_from() { # FROM-THERE TO
 # ---- inside a job -------------------------------------------------------------------------------------------------
 
 begin_job() { # CONFIG RUN [OVERRIDE...]: environment and place of the run; sets config, run, run_dir, job, rc, stopping
+    local out
     config=${1:?give the settings: a name or a YAML file} run=${2:?give the name of the run}
     named run "$run"
     job=${SLURM_JOB_ID:?this is a job file: submit it, sbatch slurm/train.slurm CONFIG RUN} rc=0 stopping=
@@ -220,6 +221,8 @@ begin_job() { # CONFIG RUN [OVERRIDE...]: environment and place of the run; sets
     # in an array, the plain id would requeue all of it
     if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
     trap 'stopping=yes' USR1 TERM # one handler: bash may lose one of two different signals that come together
+    umask 077
+    for out in /dev/stdout /dev/stderr; do if [[ -f $out ]]; then chmod go-rwx "$out" || true; fi; done # the job's log names this node and its folders
     load_site
     load_modules
     find_python
@@ -227,7 +230,7 @@ begin_job() { # CONFIG RUN [OVERRIDE...]: environment and place of the run; sets
     # what papermill and the kernel say to each other goes through sockets in this folder, which is no network disk
     export JUPYTER_RUNTIME_DIR=$scratch/jupyter PYTHONUNBUFFERED=1 MPLBACKEND=agg OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
     say "job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $(uname -n), site $site"
-    run_dir=$(fact run "$@") || exit 2
+    run_dir=$(fact "${NLBS_FACT:-made}" "$@") || exit 2
     say "run folder $run_dir"
 }
 
@@ -248,6 +251,10 @@ need_space() { # FOLDER: a disk that is all but full ends the job before it begi
     (($(kib_free "$1") > 1024 * 1024)) || die "$1: less than 1 GiB free on this disk ($(($(kib_free "$1") / 1024)) MiB): make room first"
 }
 
+on_host() { # the run's machine, where it is known
+    [[ ! -f $run_dir/private/host ]] || printf ' on %s' "$(<"$run_dir/private/host")"
+}
+
 free_lock() { # the run may be in use; but a lock of a job that is gone, or of this job's former start, is nobody's
     local lock=$run_dir/lock.json holder
     holder=$(field "$lock" job)
@@ -257,7 +264,7 @@ free_lock() { # the run may be in use; but a lock of a job that is gone, or of t
     done
     [[ -n $holder && -f $lock ]] || return 0 # held outside the queue: training itself looks whether it lives
     if [[ $holder != "$job" ]] && squeue -h -j "$holder" 2>/dev/null | grep -q .; then
-        die "$run_dir: this run is in use by job $holder on $(field "$lock" host); wait for it, scancel it, or take another name"
+        die "$run_dir: this run is in use by job $holder$(on_host); wait for it, scancel it, or take another name"
     fi
     rm -f "$lock"
 }

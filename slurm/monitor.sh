@@ -66,7 +66,7 @@ show_run() {
     state=$(field "$s" state)
     echo "run  ${state:-of an unknown state}$(known phase "$(field "$s" phase)")$(known epoch "$(field "$s" epoch)" "$(field "$s" epochs)")$(known step "$(field "$s" step)" "$(field "$s" steps)")$(known loss "$(field "$s" loss)")"
     [[ $state != running || -z $(field "$s" seconds_left_in_phase) ]] || echo "left $(seconds "$(field "$s" seconds_left_in_phase)") in this phase"
-    echo "told $(($(date +%s) - $(stat -c %Y "$s"))) s ago by process $(field "$s" process) on $(cat "$run_dir/private/host" 2>/dev/null || field "$s" host)"
+    echo "told $(($(date +%s) - $(stat -c %Y "$s"))) s ago by process $(field "$s" process)$(on_host)"
     if [[ $state == failed ]]; then echo "why  $(field "$s" error)"; fi
     if [[ $state == interrupted ]]; then echo "next the same sbatch line goes on with it"; fi
 }
@@ -77,7 +77,7 @@ show_log() {
     newest=$(find "$run_dir/logs" -maxdepth 1 \( -name '*.out' -o -name training.log \) -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-)
     [[ -n $newest ]] || return 0
     echo "log  ${newest#"$run_dir"/}"
-    tail -n "$lines" "$newest" | tr '\r' '\n' | tail -n "$lines" | cut -c1-200 | sed 's/^/     /'
+    tail -n "$lines" "$newest" | tr '\r' '\n' | tr -d '\000-\010\013-\037\177' | tail -n "$lines" | cut -c1-200 | sed 's/^/     /'
 }
 
 show() { show_jobs; show_gpu; show_run; show_log; }

@@ -93,7 +93,9 @@ find_python
 check_request "$@"
 export NLBS_ROOT=$root NLBS_SITE=$site
 logs=$run_dir/logs
-[[ -n $dry_run ]] || mkdir -p "$logs" # SLURM takes a job whose log has no folder, and fails it later without a word
+umask 077 # the jobs' too: their logs name the node and its folders
+# SLURM takes a job whose log has no folder, and fails it later without a word
+[[ -n $dry_run ]] || fact made "$config" "$run" ${overrides[@]+"${overrides[@]}"} >/dev/null
 arguments=("$config" "$run" ${more[@]+"${more[@]}"})
 submit "$job" "$after" "${arguments[@]}"
 ids=("$id")

@@ -143,7 +143,7 @@ def test_a_dead_process_on_another_host(archive, reference, tmp_path):
     cache, log = tmp_path/'cache', tmp_path/'log'
     ended(start(archive, cache, log, '--shard', '1/2', seconds=0))
     claim = next(cache.glob('private/work-*'))/'000001.claim'
-    claim.write_text(json.dumps(dict(host='elsewhere', process=1, job='7', at=16)))
+    claim.write_text(json.dumps(dict(machine='elsewhere', process=1, job='7', at=16)))
     process = start(archive, cache, log, seconds=0)
     wait_for(lambda: '000002.json' in marks(cache))
     time.sleep(1)

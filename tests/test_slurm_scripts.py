@@ -312,6 +312,17 @@ def test_names_that_are_none(tmp_path, name):
     for job in 'train', 'evaluate':
         assert 'give a' in lib(f'begin_job quick_config {shlex.quote(name)}', SLURM_JOB_ID='1', SLURM_JOB_NAME='j').stderr or name == ''
 
+@pytest.mark.parametrize('share, folder', [('', 0o700), ('group', 0o750)])
+def test_a_jobs_folder_and_log_are_the_users(tmp_path, share, folder):
+    "Whatever the umask, and whoever makes them: the run's folder before its first training, the log that SLURM has made already."
+    log = tmp_path/'nlbs-7.out'
+    log.touch(0o644)
+    log.chmod(0o644)
+    code = f"""umask 022; source {SLURM}/lib.sh; begin_job quick_config first data.archive={tmp_path}/a output.results={tmp_path}/results output.share={share or "''"}; echo $run_dir; touch {tmp_path}/made"""
+    with log.open('w') as out: subprocess.run(['bash', '-c', code], env={**os.environ, 'SLURM_JOB_ID': '7', 'SLURM_JOB_NAME': 'j', 'NLBS_VENV': sys.prefix}, stdout=out, check=True)
+    rights = {p.name: p.stat().st_mode & 0o777 for p in (log, tmp_path/'made', tmp_path/'results', tmp_path/'results'/'first', tmp_path/'results'/'first'/'logs')}
+    assert rights == {'nlbs-7.out': 0o600, 'made': 0o600, 'results': folder, 'first': folder, 'logs': folder} and f'{tmp_path}/results/first' in log.read_text()
+
 def test_the_monitor_says_what_is_known(tmp_path):
     for status, said in (('{\n "state": "running"\n}', 'run  running\n'), ('{\n "state": "running",\n "epoch": 3\n}', 'run  running, epoch 3\n'),
                          ('{\n "phase": "prior",\n "epoch": 3,\n "epochs": 9,\n "loss": -0.5\n}', 'run  of an unknown state, phase prior, epoch 3 of 9, loss -0.5\n')):
@@ -319,6 +330,12 @@ def test_the_monitor_says_what_is_known(tmp_path):
         (tmp_path/'results'/'x'/'status.json').write_text(status)
         shown = run(SLURM/'monitor.sh', 'x', cwd=tmp_path).stdout
         assert said in shown and not re.search(r' of ,|loss $|step ,|left \?', shown, re.MULTILINE), shown
+    (tmp_path/'results'/'x'/'private').mkdir()
+    (tmp_path/'results'/'x'/'private'/'host').write_text('node7\n')
+    (tmp_path/'results'/'x'/'logs').mkdir()
+    (tmp_path/'results'/'x'/'logs'/'training.log').write_text('a\x1b]0;title\x07b\x1b[2J\rÉtude\n') # from anywhere: the terminal obeys none of it
+    shown = run(SLURM/'monitor.sh', 'x', cwd=tmp_path).stdout
+    assert ' on node7\n' in shown and 'Étude' in shown and '\x1b' not in shown and '\x07' not in shown, shown
 
 def test_work_without_a_word_is_said(tmp_path):
     "Every 50 seconds, here made 0.2; its exit status is the work's; what watches it ends with it."
@@ -487,8 +504,8 @@ def test_a_run_comes_back(ssh, tmp_path):
         (there/name).write_text(name)
     here = tmp_path/'results'
     ssh('download.sh', '--to', here, 'first')
-    assert {*files(here/'first')} == {'status.json', 'model/model.safetensors', 'logs/train-1.out'}
-    ssh('download.sh', '--to', here, '--checkpoints', 'first')
+    assert {*files(here/'first')} == {'status.json', 'model/model.safetensors'}
+    ssh('download.sh', '--to', here, '--checkpoints', '--private', 'first')
     assert {*files(here/'first')} == {*files(there)} - {'lock.json'}
     res = ssh('download.sh', '--to', here, 'second', check=False)
     assert res.returncode and 'second' in res.stderr
