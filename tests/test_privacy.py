@@ -1,16 +1,18 @@
 "Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint, nor a failure."
-import base64, json, re, shutil, socket, subprocess, sys, zlib
+import base64, gzip, io, json, os, re, shutil, socket, subprocess, sys, zipfile, zlib
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 from nlbs_cvae import dataset, training
-from nlbs_cvae.core import InputError, RunFolder, kept_error, load_settings, save_png
+from nlbs_cvae.core import InputError, RunFolder, kept_error, load_settings, new_figure, save_png
 from nlbs_cvae.dataset import get_data, get_dls
 from nlbs_cvae.training import places_of, train
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom import dcmread
 from project import ROOT
+from safetensors.torch import save
 
 def secrets(
     archive, # an image archive
@@ -26,12 +28,23 @@ def secrets(
 def contents(
     path, # a file
 )->bytes:
-    "What is in a file, its name too, with the compressed streams of a PDF, texts of a PNG and pictures of a notebook opened."
-    data, more = path.read_bytes(), [path.name.encode()]
-    if path.suffix == '.pdf': more += map(inflate, re.findall(rb'stream\r?\n(.*?)\r?\nendstream', data, re.DOTALL))
-    if path.suffix == '.png': more += [f'{k} {v}'.encode() for k, v in Image.open(path).text.items()]
-    if path.suffix == '.ipynb': more += map(base64.b64decode, re.findall(rb'"image/png": "([^"]+)"', data.replace(rb'\n', b'')))
-    return b'\n'.join([data, *more])
+    "What is in a file, its name too, and in whatever is packed in it."
+    return b'\n'.join([path.name.encode(), *opened(path.read_bytes())])
+
+def opened(
+    data, # of a file, or of a part of one
+)->list:  # of bytes
+    "The data and what is packed in it: streams and texts of a PDF, texts of a PNG, pictures of a notebook, members of an archive (npz, pth, xlsx, whl)."
+    parts = []
+    if data.startswith(b'%PDF'):
+        streams = [inflate(o) for o in re.findall(rb'stream\r?\n(.*?)\r?\nendstream', data, re.DOTALL)]
+        parts = streams + [b''.join(re.findall(rb'\(((?:\\.|[^\\)])*)\)', line)) for o in streams for line in re.findall(rb'\[((?:\((?:\\.|[^\\)])*\)|[^\[\]()])*)\]\s*TJ', o)] # letters, with the gaps between them
+    elif data.startswith(b'\x89PNG'): parts = [f'{k} {v}'.encode() for k, v in Image.open(io.BytesIO(data)).text.items()]
+    elif data.startswith(b'\x1f\x8b'): parts = opened(gzip.decompress(data))
+    elif data.startswith(b'PK\3\4'):
+        with zipfile.ZipFile(io.BytesIO(data)) as z: parts = [o for name in z.namelist() for o in (name.encode(), *opened(z.read(name)))]
+    else: parts = [o for text in re.findall(rb'"(?:image/png|application/pdf)": "([^"]+)"', data.replace(rb'\n', b'')) for o in opened(base64.b64decode(text))]
+    return [data, *parts]
 
 def inflate(data):
     "A stream, opened where it is compressed."
@@ -75,9 +88,38 @@ def test_real_images_lie_apart(tiny_run):
 def test_a_leak_would_be_seen(archive, tmp_path):
     words = sorted(secrets(archive))
     (tmp_path/'a.json').write_bytes(b'{"path": "' + words[0].replace(b'/', b'\\\\') + b'"}')
-    (tmp_path/'b.pdf').write_bytes(b'stream\n' + zlib.compress(b'of ' + words[-1]) + b'\nendstream')
+    (tmp_path/'b.pdf').write_bytes(b'%PDF-1.4\nstream\n' + zlib.compress(b'of ' + words[-1]) + b'\nendstream')
     (tmp_path/'c.txt').write_bytes(b'row 17')
     assert set(leaks(tmp_path, set(words))) == {'a.json', 'b.pdf'}
+
+def figure(kind, text, **kwargs):
+    "The bytes of a figure that says something."
+    fig, out = new_figure(figsize=(4, 1))[0], io.BytesIO()
+    fig.text(.1, .5, text)
+    fig.savefig(out, format=kind, **kwargs)
+    return out.getvalue()
+
+@pytest.mark.parametrize('name, hide', {
+    'a.pdf': lambda s: figure('pdf', f'of {s}'), 'b.pdf': lambda s: figure('pdf', 'x', metadata=dict(Title=f'of {s}')),
+    'a.png': lambda s: png(lambda about: about.add_text('k', s, zip=True)), 'b.png': lambda s: png(lambda about: about.add_itxt('k', s, zip=True)),
+    'a.ipynb': lambda s: json.dumps({'image/png': base64.encodebytes(png(lambda about: about.add_text('k', s, zip=True))).decode()}).encode(),
+    'a.npz': lambda s: packed(np.savez_compressed, a=np.array([s]*9).astype('S')), 'b.npz': lambda s: packed(np.savez_compressed, **{s: np.ones(3)}),
+    'a.safetensors': lambda s: save({'a': torch.ones(1)}, {'of': s}), 'a.pth': lambda s: packed(lambda f, o: torch.save(o, f), {'of': s}), 'a.csv.gz': lambda s: gzip.compress(f'a\n{s}'.encode()),
+    '109430185503.txt': lambda s: b'', 'events.1': lambda s: b'\n\x05' + s.encode()}.items())
+def test_it_would_be_seen_wherever_it_hides(tmp_path, name, hide):
+    (tmp_path/name).write_bytes(hide('109430185503'))
+    assert leaks(tmp_path, {b'109430185503'}) and not leaks(tmp_path, {b'109430185504'})
+
+def png(add):
+    about, out = PngInfo(), io.BytesIO()
+    add(about)
+    Image.new('L', (4, 4)).save(out, 'PNG', pnginfo=about)
+    return out.getvalue()
+
+def packed(write, *args, **kwargs):
+    out = io.BytesIO()
+    write(out, *args, **kwargs)
+    return out.getvalue()
 
 def test_prepared_images(tiny_run, archive):
     "The cache travels to clusters: outside of its private folder it holds row numbers alone."
@@ -143,15 +185,28 @@ def test_a_notebook_that_fails_twice(clinic):
     "papermill keeps the name of an error, its traceback and what went to stderr, in each attempt: the terminal alone has it in full."
     many_faults(clinic, None)
     overrides = [f'data.archive={clinic}', 'data.mapping=folder', 'data.phantom=0', f'output.results={clinic.parent}/results', 'data.num_workers=0']
-    cmd = [sys.executable, ROOT/'tools'/'notebook.py', '05_train', 'run', 'quick_config', *overrides]
+    named = ['unshare', '--uts', 'sh', '-c', f'hostname {HOST} && exec "$@"', 'sh'] # a machine of this name, where one may be made
+    if os.geteuid() or subprocess.run([*named, 'true'], capture_output=True).returncode: named = []
+    cmd = [*named, sys.executable, ROOT/'tools'/'notebook.py', '05_train', 'run', 'quick_config', *overrides]
     for _ in range(2):
-        done = subprocess.run(cmd, cwd=clinic.parent, capture_output=True, text=True)
+        done = subprocess.run(cmd, cwd=clinic.parent, capture_output=True, text=True, env={**os.environ, 'USER': USER, 'LOGNAME': USER})
         assert done.returncode == 1 and f'{ID[:8]}' in done.stderr and "can't be used" in done.stderr, done.stderr[-2000:]
     folder = clinic.parent/'results'/'run'
     kept = (folder/'train.001.ipynb').read_text()
     assert "can't be used" in kept and (folder/'train.ipynb').exists()
-    assert not leaks(folder, {ID[:8].encode(), USER.encode(), str(clinic).encode(), str(ROOT).encode()})
+    assert not leaks(folder, {ID[:8].encode(), USER.encode(), HOST.encode(), str(clinic).encode(), str(ROOT).encode()})
+    assert (folder/'private'/'host').read_text().strip() == (HOST if named else os.uname().nodename), 'the name is known, and kept apart'
     assert ID[:8] in (folder/'private'/'errors.txt').read_text()
+
+def test_a_run_that_lives(clinic, monkeypatch):
+    "What lies in its folder while it trains, its lock too, is clean."
+    folder, seen, real = clinic.parent/'results'/'run', [], training.Status.after_batch
+    def look(self):
+        if not seen: seen.append(((folder/'lock.json').exists(), leaks(folder, {ID[:8].encode(), USER.encode(), HOST.encode(), str(clinic).encode(), b'my archive/'})))
+        return real(self)
+    monkeypatch.setattr(training.Status, 'after_batch', look)
+    train(settings_of(clinic, 'training.num_epochs=1', 'training.prior_epochs=0'), 'run')
+    assert seen == [(True, {})]
 
 def test_a_run_is_the_users_alone(tiny_run):
     "Whatever the umask: TensorBoard's files, notebooks, pictures and model too."

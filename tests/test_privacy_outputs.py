@@ -1,12 +1,13 @@
 "What leaves the house, searched for a woman's id, a path, a user and a machine: generated images, metrics, reports, what is fetched and sent."
-import getpass, os, shutil, socket, subprocess
+import getpass, os, re, shutil, socket, subprocess
 
 import pytest
 from nlbs_cvae.core import InputError
+from nlbs_cvae import sampling
 from nlbs_cvae.report import evaluate
 from nlbs_cvae.sampling import generate, load_generator
-from project import ROOT
-from test_privacy import leaks, secrets
+from project import ROOT, copy_project
+from test_privacy import contents, leaks, secrets
 
 USER, HOST = 'janeroe', 'mammo-7.clinic'
 
@@ -38,14 +39,30 @@ def test_evaluation(tiny_run, words, tmp_path, public):
     run = shutil.copytree(tiny_run, tmp_path/USER/'results'/'mine', ignore=shutil.ignore_patterns('lock.json', '.lock', 'features'))
     shutil.rmtree(run/'metrics')
     evaluate(run, public, overrides=['evaluation.samples=8', 'evaluation.bootstrap=4', 'evaluation.steps=2', 'evaluation.classifier_epochs=1'], device='cpu')
-    assert (run/'metrics'/'evaluation_report.pdf').exists()
+    assert b'ynthetic' in contents(run/'metrics'/'evaluation_report.pdf').replace(b'S', b's'), 'its words are read'
     assert not leaks(run, words | {str(tmp_path).encode()})
 
-def test_a_failed_evaluation(tiny_run, words, tmp_path):
+@pytest.mark.parametrize('spoil', [lambda run: (run/'model'/'config.json').write_text('{'), lambda run: (run/'model'/'model.safetensors').write_bytes(b''),
+                                   lambda run: (run/'settings.yaml').write_text('data: ['), lambda run: shutil.rmtree(run/'private')], ids=['config', 'weights', 'settings', 'came_alone'])
+def test_a_failed_evaluation(tiny_run, words, tmp_path, spoil):
     run = shutil.copytree(tiny_run, tmp_path/USER/'results'/'mine')
-    (run/'model'/'config.json').write_text('{')
+    spoil(run)
     with pytest.raises(InputError): evaluate(run, device='cpu')
     assert not leaks(run, words | {str(tmp_path).encode()})
+
+def test_a_failed_generation(tiny_run, words, tmp_path, monkeypatch):
+    "It breaks off at the second batch, by an error that names a woman; then it goes on."
+    home, real, calls = tmp_path/USER/'109430185503', sampling.save_png, []
+    def crash(path, *args, **kwargs):
+        calls.append(path)
+        if len(calls) == 4: raise OSError(28, 'No space left on device', f'{home}/{HOST}')
+        return real(path, *args, **kwargs)
+    monkeypatch.setattr(sampling, 'save_png', crash)
+    seen = words | {b'109430185503', str(tmp_path).encode()}
+    with pytest.raises(OSError): generate(load_generator(tiny_run, 'cpu'), home/'out', 6, steps=1, batch_size=2)
+    assert 0 < len([*(home/'out').rglob('*.png')]) < 6 and not leaks(home/'out', seen)
+    generate(load_generator(tiny_run, 'cpu'), home/'out', 6, steps=1, batch_size=2)
+    assert not leaks(home/'out', seen)
 
 @pytest.fixture
 def far(tmp_path):
@@ -56,8 +73,8 @@ def far(tmp_path):
     rsh.write_text(f'#!/bin/bash\nwhile [[ $1 == -* ]]; do shift 2; done\nshift\ncd {home} && HOME={home} exec bash -c "$*"\n')
     rsh.chmod(0o755)
     site.write_text('SITE_HOST=far\nSITE_USER=there\n')
-    def run(script, *args):
-        done = subprocess.run(['bash', ROOT/'slurm'/script, '--site', site, *map(str, args)], cwd=tmp_path, env={**os.environ, 'RSYNC_RSH': str(rsh)}, capture_output=True, text=True)
+    def run(script, *args, root=ROOT):
+        done = subprocess.run(['bash', root/'slurm'/script, '--site', site, *map(str, args)], cwd=tmp_path, env={**os.environ, 'RSYNC_RSH': str(rsh)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return home
     return run
@@ -71,8 +88,30 @@ def test_what_is_sent(tiny_run, archive, words, far):
 
 def test_what_is_fetched(tiny_run, words, far, tmp_path):
     "A run comes without its private folder, checkpoints or not."
-    shutil.copytree(tiny_run, tmp_path/'far'/'nlbs-cvae'/'results'/'mine')
+    run = shutil.copytree(tiny_run, tmp_path/'far'/'nlbs-cvae'/'results'/'mine')
+    for name in ('logs/train-7.out', 'private/errors.txt'): (run/name).write_text(f'job 7 on {HOST}, archive /home/{USER}/109430185503')
     for more in ([], ['--checkpoints']):
         far('download.sh', '--to', tmp_path/'here', *more, 'mine')
         assert (tmp_path/'here'/'mine'/'status.json').exists() and not [*(tmp_path/'here').rglob('private')]
         assert not leaks(tmp_path/'here', words)
+    far('download.sh', '--to', tmp_path/'here', '--private', 'mine')
+    assert (tmp_path/'here'/'mine'/'logs'/'train-7.out').exists() and leaks(tmp_path/'here', words)
+
+def test_what_is_sent_as_code(tiny_run, archive, words, far, tmp_path):
+    "The project's folder holds an archive, its cache, a run, tables, logs and notes in every corner: none of it goes, dry or not."
+    clone = copy_project(tmp_path/USER/'clone')
+    for cmd in (['init', '-q'], ['add', '-A']): subprocess.run(['git', *cmd], cwd=clone, check=True)
+    known = {o for o in subprocess.run(['git', 'ls-files', '-z'], cwd=clone, check=True, capture_output=True, text=True).stdout.split('\0') if o}
+    cache, = [p.parent for p in archive.parent.glob('*cache*/cache.json')]
+    for folder, name in ((archive, 'data/quick'), (archive, '109430185503'), (cache, 'prepared'), (tiny_run, 'results/mine')): shutil.copytree(folder, clone/name)
+    for name in ('ids.csv', '.env', 'nbs/notes.ipynb', 'nbs/.ipynb_checkpoints/a-checkpoint.ipynb', 'slurm/nlbs-7.out', 'slurm/sites/other.env', 'nlbs_cvae/configs/mine.yaml',
+                 'tests/-rf', 'private/key', 'new\nline.txt', 'out.ipynb'):
+        (clone/name).parent.mkdir(parents=True, exist_ok=True)
+        (clone/name).write_text(f'{USER} on {HOST}: 109430185503')
+    for args in (['--dry-run', 'code'], ['code']):
+        there = far('transfer.sh', *args, root=clone)
+    sent = {str(p.relative_to(there/'nlbs-cvae')) for p in there.rglob('*') if p.is_file() or p.is_symlink()}
+    assert sent == known and len(known) > 100
+    sources = b'\n'.join(contents(clone/p) for p in known)
+    ours = {o for o in words if o in sources} # words of the phantom, and this file's
+    assert len(ours) < len(words)/2 and not leaks(there, words - ours | {f'{USER} on {HOST}: 109430185503'.encode()})
