@@ -9,7 +9,8 @@ __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_r
            'mark_made', 'made_here', 'key_seed', 'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'new_figure',
            'show_images', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings',
            'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file',
-           'words', 'load_settings', 'load_preparation', 'given', 'job_id', 'RunFolder', 'lock_holder', 'file_lock']
+           'words', 'load_settings', 'load_preparation', 'given', 'job_id', 'RunFolder', 'this_machine', 'lock_holder',
+           'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
 import errno, fcntl, hashlib, json, math, os, re, shlex, signal, socket, stat, struct, sys, tempfile, threading, time, traceback, types
@@ -907,28 +908,42 @@ def _run_came_alone(self:RunFolder)->bool:
 RunFolder.save_places, RunFolder.save_settings, RunFolder.came_alone = _run_save_places, _run_save_settings, _run_came_alone
 
 # %% ../nbs/00_core.ipynb #a6fb4634
-_RENEW, _STALE = 20, 300 # seconds between two renewals; seconds after which a lock of another host is stale
+_RENEW, _STALE = 20, 300 # seconds between two renewals; seconds after which a lock of another machine is stale
+
+def this_machine(
+    name='', # of a machine; default: this one's
+)->str:
+    "A digest of a machine's name: locks are found beside what is handed on."
+    return hashlib.sha256((name or socket.gethostname()).encode()).hexdigest()[:16]
 
 def _alive(pid):
-    "Is there a process `pid` on this host, other than a zombie?"
+    "Is there a process `pid` on this machine, other than a zombie?"
     try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z' if Path('/proc').is_dir() else os.kill(pid, 0) is None
     except (OSError, IndexError): return False
 
 def lock_holder(
     path, # the lock file
 )->dict:  # {} where nobody holds it
-    "Who holds a lock: host, process, job; stale locks are nobody's."
+    "Who holds a lock: machine, process, job; stale locks are nobody's."
     try: lock, age = read_json(path), time.time() - Path(path).stat().st_mtime
     except (InputError, FileNotFoundError): return {}
-    if lock['host'] == socket.gethostname(): return lock if _alive(lock['process']) and lock['process'] != os.getpid() else {}
-    if lock['job'] and lock['job'] == job_id(): return {} # this job, before the queue started it again on this host
+    if not (isinstance(lock, dict) and {'machine', 'process', 'job'} <= set(lock)): return {} # no lock of ours
+    if lock['machine'] == this_machine(): return lock if _alive(lock['process']) and lock['process'] != os.getpid() else {}
+    if lock['job'] and lock['job'] == job_id(): return {} # this job, before the queue started it again on this machine
     return lock if age < _STALE else {}
+
+def _where(lock, folder):
+    "The machine that holds a lock, in words that may be kept and in full."
+    if lock['machine'] == this_machine(): return ['this machine', socket.gethostname()]
+    try: name = (Path(folder)/'private'/'host').read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError): name = ''
+    return ['another machine', name if name and this_machine(name) == lock['machine'] else 'another machine']
 
 # %% ../nbs/00_core.ipynb #e85d400b
 @contextmanager
 def _system_lock(path):
     "For the block: True with the system's lock on the file, False where another process has it, None where there are no such locks."
-    with open(path, 'a') as f:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), 'r+') as f: # no link, no pipe to wait for
         try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e: yield False if e.errno in (errno.EACCES, errno.EAGAIN) else None
         else: yield True
@@ -936,8 +951,8 @@ def _system_lock(path):
 def _others(path, free):
     "Who holds the lock, {} for nobody; `free` as `_system_lock` gives it."
     who = lock_holder(path)
-    if free is False: return who or dict(host=socket.gethostname(), process='unknown', job='')
-    return {} if free and who.get('host') == socket.gethostname() else who # a number that another process has now
+    if free is False: return who or dict(machine=this_machine(), process='unknown', job='')
+    return {} if free and who.get('machine') == this_machine() else who # a number that another process has now
 
 @contextmanager
 def _renewed(path):
@@ -973,9 +988,9 @@ def file_lock(
         if who := _others(path, free):
             job = f", job {who['job']}" if who['job'] else ''
             word = '{}: this {} is in use by process {} on {}' + job + '; wait for it, stop it, or take another name'
-            raise InputError(word.format(path.parent.name, what, who['process'], 'this machine' if who['host'] == socket.gethostname() else 'another machine'),
-                             word.format(path.parent, what, who['process'], who['host']))
-        write_json(path, dict(host=socket.gethostname(), process=os.getpid(), job=job_id()))
+            kept, full = _where(who, path.parent)
+            raise InputError(word.format(path.parent.name, what, who['process'], kept), word.format(path.parent, what, who['process'], full))
+        write_json(path, dict(machine=this_machine(), process=os.getpid(), job=job_id()))
         try:
             with _renewed(path): yield
         finally: path.unlink(missing_ok=True)

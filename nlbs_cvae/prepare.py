@@ -9,7 +9,7 @@ __all__ = ['CHUNK', 'OTHER_THINGS', 'LABEL_FAULTS', 'BESIDE', 'Recipe', 'Limits'
            'page_counts', 'page_intensity', 'page_images', 'page_odd', 'write_report', 'find_outliers', 'page_outliers']
 
 # %% ../nbs/01ca_prepare.ipynb #cdc22e34
-import hashlib, json, multiprocessing, os, signal, socket, stat, sys, threading, time
+import hashlib, json, multiprocessing, os, signal, stat, sys, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cv2, numpy as np, pandas as pd
 
-from .core import (InputError, atomic_file, job_id, lock_holder, make_folder, new_figure, progress, read_json, sha256,
+from .core import (InputError, atomic_file, job_id, lock_holder, make_folder, new_figure, progress, read_json, sha256, this_machine,
                             unkept, write_atomic, write_json)
 from .dicom import ImageFault, read_image
 from .images import KINDS, bounded
@@ -139,7 +139,7 @@ class Claim:
         there = self.path.exists() # asked first: a claim that appears later is a living process's
         if self._beginning() or lock_holder(self.path): return False # in this order: what isn't empty now can be read
         if there: self.path.unlink(missing_ok=True)
-        mine = self.path.with_name(f'.{self.path.name}.{socket.gethostname()}.{os.getpid()}')
+        mine = self.path.with_name(f'.{self.path.name}.{this_machine()}.{os.getpid()}')
         try:
             mine.write_text(self._text())
             try: os.link(mine, self.path) # appears with its text, and not where another process was faster
@@ -168,7 +168,7 @@ class Claim:
         except FileNotFoundError: pass                              # taken over meanwhile: harmless, see above
 
     def _text(self, at=None):
-        return json.dumps(dict(host=socket.gethostname(), process=os.getpid(), job=job_id(), at=at)).ljust(300)
+        return json.dumps(dict(machine=this_machine(), process=os.getpid(), job=job_id(), at=at)).ljust(300)
 
     def at(self):
         "What the claim's process was working on; None where there is no claim."
