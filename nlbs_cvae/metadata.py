@@ -10,6 +10,7 @@ __all__ = ['SPLITS', 'FINDINGS', 'Mapping', 'mapping_names', 'read_frame', 'lead
 import hashlib, math, os, re, unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import partial
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
@@ -233,26 +234,28 @@ def _derive(df, m):
     "Add the derived columns, in the mapping's order."
     for name, rule in m.derive.items():
         source = _fill(rule['from'], df)
-        different, texts = list(source.unique()), {}
+        different, texts = source.unique().tolist(), {}
         matched = find_in(rule['pattern'], [t.strip() for t in different], f'{m.name}: derive.{name}', flags=re.IGNORECASE) if 'pattern' in rule else different
         for t, f in zip(different, matched):
             texts[t] = t.strip() if 'pattern' not in rule else (f.group(f.lastindex and 1 or 0) or '').strip() if f else None
-        found = source.map(texts)
+        found = _keys(source, texts.get)
         if 'every' in rule: found = found.map(lambda t: str((int(t) - 1)//int(rule['every']) + 1) if t and t.isdecimal() else t)
         df[name] = found.where(found.notna(), _fill(rule.get('otherwise', ''), df).str.strip())
     return df
 
 def _keys(texts, key=value_key):
     "A key for each text of a column; each different text is asked once."
-    return texts.map({t: key(t) for t in texts.unique()})
+    cells = texts.tolist() # many times as fast to go through as a column of texts
+    known = {t: key(t) for t in dict.fromkeys(cells)}
+    return pd.Series([known[t] for t in cells], texts.index, dtype=None if cells else object)
 
 def _translate(df, m):
     "Their values to ours, and what means unknown to ''; values are compared as values."
     for name in df.columns.drop('row'):
         words, ids = {value_key(k): v for k, v in m.translate.get(name, {}).items()}, name in ('path', 'subject', 'study')
         gone = {value_key(t) for t in m.missing.get(name, [])} | (set() if ids else {''})
-        texts = {t: '' if value_key(t) in gone else words.get(value_key(t), t) for t in df[name].unique()}
-        df[name] = df[name].map(texts)
+        def ours(t): return '' if (key := value_key(t)) in gone else words.get(key, t)
+        if words or gone: df[name] = _keys(df[name], ours)
     return df
 
 def _keep(df, m, where):
@@ -281,14 +284,20 @@ def _paths(df, m, archive, where):
         if not p: raise InputError(f"{where(i)}: no path")
     if not archive: return df.assign(path=paths.str.replace(STAR, '*'))
     if '*' in template: found = [files.match(p) or [p.replace(STAR, '*')] for p in paths]
-    else:
-        with ThreadPoolExecutor(8) as pool: found = [f or p for f, p in zip(pool.map(files.find, paths), paths)]
+    else: found = _found(paths.tolist(), files)
     return df.assign(path=found).explode('path', ignore_index=True)
 
-def _leads_to_files(df, template, files, tries=20):
-    "Whether one of some paths that a template makes, evenly from the whole, is there."
-    some = df.iloc[np.unique(np.linspace(0, len(df) - 1, min(tries, len(df))).astype(int))]
-    for p in _fill(template.replace('*', STAR), some).map(clean_path):
+def _found(paths, files, n=500):
+    "Paths as the disk spells them; a disk that is far away is asked by several at a time."
+    with ThreadPoolExecutor(8) as pool:
+        parts = pool.map(lambda some: [files.find(p) or p for p in some], [paths[i:i + n] for i in range(0, len(paths), n)])
+        return [p for some in parts for p in some]
+
+def _some_rows(df, most=20): return df.iloc[np.unique(np.linspace(0, len(df) - 1, min(most, len(df))).astype(int))] # evenly from the whole
+
+def _leads_to_files(df, template, files):
+    "Whether one of some paths that a template makes is there."
+    for p in _fill(template.replace('*', STAR), _some_rows(df)).map(clean_path):
         if p and '..' not in p.split('/') and (files.match(p) if STAR in p else files.find(p)): return True
     return False
 
@@ -298,10 +307,11 @@ def _relative(df, m, archive):
     if not archive or not df['path'].map(is_absolute).all(): return paths
     files, parts = Files(archive), [p.split('/')[:-1] for p in paths]
     shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*parts)))
+    some = _some_rows(df.assign(path=paths))
     for k in range(shared + 1):
-        shorter = paths.map(lambda p: '/'.join(p.split('/')[k:]))
-        made = _derive(df.assign(path=shorter), m)
-        if any(_leads_to_files(made, t, files) for t in m.path): return shorter
+        shorter = lambda p: '/'.join(p.split('/')[k:])
+        made = _derive(some.assign(path=some['path'].map(shorter)), m)
+        if any(_leads_to_files(made, t, files) for t in m.path): return paths.map(shorter)
     return paths
 
 # %% ../nbs/01a_metadata.ipynb #51aebae0
@@ -435,15 +445,15 @@ def _finish(df, m, where):
     if m.merge: df = _merge(df, {c.name: _checked(c, df, where) for c in conditions}, m, conditions)
     for c in conditions:
         values = {t: _value(c, t) for t in df[c.name].unique()}
-        df[c.name] = pd.Series([values[t] for t in df[c.name]], df.index, dtype=float if c.edges else object)
-    for name in ('laterality', 'view'): df[name] = pd.Series([t or None for t in df[name]], df.index, dtype=object)
+        df[c.name] = pd.Series([values[t] for t in df[c.name].tolist()], df.index, dtype=float if c.edges else object)
+    for name in ('laterality', 'view'): df[name] = pd.Series([t or None for t in df[name].tolist()], df.index, dtype=object)
     said = [n for n in df if n.startswith(('folder_', 'told_'))]
     first = ['row', 'path', 'subject', 'study', 'laterality', 'view']
     return df[[*first, *(c.name for c in conditions if c.name not in first), *said]].reset_index(drop=True)
 
 def _sides_and_views(df, m):
     "Sides and views in our spelling; a side that is none is unknown where it is no condition, and kept in `told_laterality`."
-    for name in _NORMAL: df[name] = df[name].map(lambda t: _normal(name, t)) if name in df else ''
+    for name in _NORMAL: df[name] = _keys(df[name], partial(_normal, name)) if name in df else ''
     odd = ~df['laterality'].isin(['', 'L', 'R'])
     if 'laterality' in m.declared or not odd.any(): return df
     return df.assign(told_laterality=df['laterality'].where(odd, ''), laterality=df['laterality'].where(~odd, ''))
@@ -461,7 +471,7 @@ def _constants(df, m, where):
 def _checked(c, df, where):
     "The codes of one condition, or an error that names the place."
     known = {}
-    for row, t in zip(df['row'], df[c.name]):
+    for row, t in zip(df['row'].tolist(), df[c.name].tolist()):
         if t not in known:
             try: known[t] = c.encode(t)
             except InputError as e:
@@ -518,7 +528,7 @@ def _women(df, where):
 def _one_spelling(keys, texts):
     "For each text the first, in the order of the alphabet, of those with its key."
     first = {}
-    for k, t in zip(keys, texts): first[k] = min(t, first.get(k, t))
+    for k, t in zip(keys.tolist(), texts.tolist()): first[k] = min(t, first.get(k, t))
     return keys.map(first)
 
 def _some(rows): return ', '.join(map(str, list(rows)[:5])) + ', …'*(len(rows) > 5)
