@@ -316,7 +316,7 @@ def _dataset(path, header_only=False):
     path = check_file(path)
     try:
         begun = _has_preamble(path)
-        if not begun and not _starts_as_header(path): raise ImageFault('unreadable', path, 'neither DICOM nor a picture that can be read')
+        if not begun and not _starts_as_header(path): raise ImageFault('unreadable', path, 'neither DICOM nor PNG, TIFF, PGM, JPEG or BMP: save it as one of these')
         with _Reader(path, HEADER_BYTES if header_only else None) as f:
             try: ds = pydicom.dcmread(f, defer_size=2**16 if header_only else None, force=not begun, stop_before_pixels=header_only)
             except _Deflated: ds = _inflated(path, f.tell(), header_only)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imagecodecs, numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from .core import InputError
@@ -172,12 +172,12 @@ def _tiff(path, least):
     "Channels (H,W[,C]) of a TIFF, black as zero, and the way up."
     tags = _tiff_tags(path)
     check_size(path, tags.get(257), tags.get(256), least)
-    if tags.next: raise ImageFault('multi-frame', path, 'more than one page')
+    if tags.next: raise ImageFault('multi-frame', path, 'more than one page: save each as a file of its own')
     bits, kind, form = set(tags.get(258, (1,))), tags.get(262), set(tags.get(339, (1,)))
     if bits == {12} and kind == 1 or kind == 6: return _pillow(Image.open(path), path), 1 # turned by Pillow
     if len(bits) > 1 or not bits <= {1, 8, 16, 32} or kind not in (0, 1, 2, 3) or not form <= {1, 2}:
         raise ImageFault('unreadable', path, f'a TIFF of {max(bits)} bits, photometric {kind}, sample format {max(form)}: grey, '
-                         'colour or palette of 1, 8 or 16 bits can be read')
+                         'colour or palette of 1, 8 or 16 bits can be read: save it so')
     x = imagecodecs.tiff_decode(path.read_bytes())
     if x.ndim == 3 and tags.get(284) == 2: x = np.moveaxis(x, 0, -1) # plane after plane
     x = _unsigned(x, path)
@@ -189,13 +189,13 @@ def _unsigned(x, path):
     "Whole numbers as uint8 or uint16; a bit as 0 or 255."
     if x.dtype == bool: return x.astype(np.uint8)*255
     if x.dtype in (np.uint8, np.uint16): return x
-    if x.dtype.kind not in 'iu': raise ImageFault('unreadable', path, f'{x.dtype} pixels: whole numbers of 8 and 16 bits can be read')
+    if x.dtype.kind not in 'iu': raise ImageFault('unreadable', path, f'{x.dtype} pixels: whole numbers of 8 and 16 bits can be read, save it so')
     if x.min() < 0 or x.max() > 65535: raise ImageFault('unreadable', path, f'values {x.min()} to {x.max()}: more than 16 bits')
     return x.astype(np.uint16)
 
 def _pillow(im, path):
     "Channels (H,W[,C]) of any other picture."
-    if im.mode == 'F': raise ImageFault('unreadable', path, 'floating point pixels: 8 and 16 bits can be read')
+    if im.mode == 'F': raise ImageFault('unreadable', path, 'floating point pixels: 8 and 16 bits can be read, save it so')
     if im.mode in ('1', 'L', 'LA', 'RGB', 'RGBA') or im.mode.startswith('I'): return _unsigned(np.asarray(im), path)
     return np.asarray(im.convert('RGBA' if 'transparency' in im.info else 'RGB'))
 
@@ -246,9 +246,13 @@ def _opened(path, least):
     if start[:2] in (b'II', b'MM'):
         (x, way), bits = _tiff(path, least), _tiff_tags(path).get(258, (1,))
         return x, way, 4095 if 12 in bits else np.iinfo(x.dtype).max
-    with Image.open(path) as im:
+    try: im = Image.open(path)
+    except UnidentifiedImageError:
+        raise ImageFault('unreadable', path, 'a JPEG of more than 8 bits, lossless, or cut in its header: save it as PNG or TIFF of 16 bits'
+                         if start[:2] == b'\xff\xd8' else 'a damaged picture, or none') from None
+    with im:
         check_size(path, im.height, im.width, least)
-        if getattr(im, 'n_frames', 1) > 1: raise ImageFault('multi-frame', path, f'{im.n_frames} frames')
+        if getattr(im, 'n_frames', 1) > 1: raise ImageFault('multi-frame', path, f'{im.n_frames} frames: save each as a file of its own')
         if im.mode == 'RGB' and im.tile and im.tile[0].codec_name == 'ppm' and im.tile[0].args[-1] > 255:
             raise ImageFault('unreadable', path, f'colours up to {im.tile[0].args[-1]}: up to 255 they can be read')
         im.load() # what stands behind the pixels counts too
