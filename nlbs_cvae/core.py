@@ -313,9 +313,9 @@ def find_in(
     flags=0,       # of `re`
 )->list:           # a match, or None, for each text
     "Look for a pattern in many texts, in bounded time."
-    found = []
+    found, matched = [], getattr(re.compile(pattern, flags), how.__name__)
     with pattern_limit(lambda: f"{whose}: pattern {pattern!r} on {unkept(repr(texts[len(found)]), 'a text')}"):
-        for t in texts: found.append(how(pattern, t, flags))
+        for t in texts: found.append(matched(t))
     return found
 
 # %% ../nbs/00_core.ipynb #5e4082a0
