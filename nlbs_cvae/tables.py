@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import InputError, find_in, unkept
+from .core import InputError, find_in, open_regular, unkept
 
 # %% ../nbs/00d_tables.ipynb #0c5c7fd0
+_MOST = 2**27 # bytes of a table
 _MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), # before UTF-16, whose mark it begins with
           (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'), (b'', 'utf-8-sig'))
 
@@ -22,11 +23,12 @@ def read_text(
 )->str:
     "A table's text; an `InputError` where it is none."
     table = unkept(path, 'the table')
-    try: data = Path(path).read_bytes()
-    except OSError as e: raise InputError(f"{table}: no such table ({e.strerror})") from None
+    if not os.path.lexists(path): raise InputError(f"{table}: no such table")
+    with open_regular(path, _MOST, table) as f: data = f.read(_MOST)
     if data[:2] == b'\x1f\x8b':
-        try: data = gzip.decompress(data)
+        try: data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MOST + 1)
         except (OSError, EOFError, zlib.error) as e: raise InputError(f"{table}: damaged gzip ({e})") from None
+    if len(data) > _MOST: raise InputError(f"{table}: more than {_MOST:,} bytes when it is unpacked, which is no table")
     if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0': raise InputError(f"{table}: this is a spreadsheet; save it as CSV")
     coding = next(c for mark, c in _MARKS if data.startswith(mark))
     try: text = data.decode(coding)
