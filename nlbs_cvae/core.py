@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error',
            'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json',
-           'sha256', 'file_name', 'run_name', 'read_yaml', 'pattern_limit', 'find_in', 'is_inside', 'refuse_inside',
-           'mark_made', 'made_here', 'key_seed', 'rng', 'progress', 'to_uint', 'image_grid', 'save_png', 'new_figure',
-           'show_images', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings',
-           'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file',
-           'words', 'load_settings', 'load_preparation', 'given', 'job_id', 'RunFolder', 'this_machine', 'lock_holder',
-           'file_lock']
+           'first_twice', 'sha256', 'file_name', 'run_name', 'read_yaml', 'pattern_limit', 'find_in', 'is_inside',
+           'refuse_inside', 'mark_made', 'made_here', 'key_seed', 'rng', 'progress', 'to_uint', 'image_grid',
+           'save_png', 'new_figure', 'show_images', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings',
+           'EvaluationSettings', 'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings',
+           'check_data', 'config_file', 'words', 'load_settings', 'load_preparation', 'given', 'job_id', 'RunFolder',
+           'this_machine', 'lock_holder', 'file_lock']
 
 # %% ../nbs/00_core.ipynb #73ddbe90
 import errno, fcntl, hashlib, json, math, os, re, shlex, signal, socket, stat, struct, sys, tempfile, threading, time, traceback, types
@@ -198,16 +198,18 @@ def _jsonable(o):
 def open_regular(
     path,           # a file from anywhere
     most:int=2**25, # bytes that it may have
+    name='',        # for errors; '': its path
 ):
     "The file, open for reading bytes; an `InputError` where it is missing, too large, or a pipe, which would be waited for for ever."
+    name = name or path
     try:
         with open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as f:
             about = os.fstat(f.fileno())
-            if not stat.S_ISREG(about.st_mode): raise InputError(f"{path}: not a regular file")
-            if about.st_size > most: raise InputError(f"{path}: {about.st_size:,} bytes; such a file has at most {most:,}")
+            if not stat.S_ISREG(about.st_mode): raise InputError(f"{name}: not a regular file")
+            if about.st_size > most: raise InputError(f"{name}: {about.st_size:,} bytes; such a file has at most {most:,}")
             yield f
-    except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except OSError as e: raise InputError(f"{path}: can't be read ({e.strerror or e})") from None
+    except FileNotFoundError: raise InputError(f"{name}: no such file") from None
+    except OSError as e: raise InputError(f"{name}: can't be read ({e.strerror or e})") from None
 
 def read_json(
     path,           # a file that `write_json` wrote
@@ -222,8 +224,15 @@ def read_json(
 def _said_once(pairs):
     "A JSON object as a dict; of two values for one key, none is the right one."
     d = dict(pairs)
-    if len(d) < len(pairs): raise ValueError(f"it says {next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))!r} twice")
+    if len(d) < len(pairs): raise ValueError(f"it says {first_twice(k for k, _ in pairs)!r} twice")
     return d
+
+def first_twice(
+    keys,
+): # None where each is there once
+    "The first of some keys that was there before."
+    seen = set()
+    return next((k for k in keys if k in seen or seen.add(k)), None)
 
 def sha256(
     data, # bytes, or the path of a file
@@ -249,7 +258,7 @@ def run_name(
     return file_name(str(run), 'run')
 
 # %% ../nbs/00_core.ipynb #3d08801c
-_YAML_MOST = 10**6 # bytes of a file; characters that its values stand for
+_YAML_MOST, _DIGITS = 10**6, 100 # bytes of a file, and characters that its values stand for; characters of a number
 
 def read_yaml(
     source,                 # a `Path`, or a text
@@ -267,11 +276,13 @@ def read_yaml(
         return reader.construct_document(node)
     except InputError: raise
     except RecursionError: raise InputError(f"{where}: not valid YAML (nested too deeply)") from None
-    except (yaml.YAMLError, ValueError) as e: raise InputError(f"{where}: not valid YAML ({' '.join(str(e).split())[:150]})") from None
+    except Exception as e: # what it makes values with raises what it likes
+        why = ' '.join(str(e).split())[:150] if isinstance(e, (yaml.YAMLError, ValueError)) else 'a value that is not what it is said to be'
+        raise InputError(f"{where}: not valid YAML ({why})") from None
 
 def _at_most(path, n):
     "The bytes of a file, which are at most `n`."
-    with open(path, 'rb') as f: data = f.read(n + 1)
+    with open_regular(path, 2**40, unkept(path, path.name)) as f: data = f.read(n + 1)
     if len(data) > n: raise InputError(f"{unkept(path, path.name)}: more than {n/1e6:.0f} MB, which is no file of settings")
     return data
 
@@ -282,9 +293,10 @@ def _written_out(node, where, sizes):
     if size: return size
     sizes[id(node)] = None # inside of it
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    keys = [k.value for k, _ in pairs if isinstance(k, yaml.ScalarNode)]
-    if twice := [k for i, k in enumerate(keys) if k in keys[:i]][:1]:
-        raise InputError(f"{where}, line {node.start_mark.line + 1}: the key {twice[0]!r} stands there twice; keep one")
+    if (twice := first_twice(k.value for k, _ in pairs if isinstance(k, yaml.ScalarNode))) is not None:
+        raise InputError(f"{where}, line {node.start_mark.line + 1}: the key {twice!r} stands there twice; keep one")
+    if node.tag.endswith((':int', ':float')) and len(node.value) > _DIGITS:
+        raise InputError(f"{where}, line {node.start_mark.line + 1}: not valid YAML (a number of {len(node.value):,} characters)")
     parts = [n for pair in pairs for n in pair] if pairs else node.value if isinstance(node, yaml.SequenceNode) else []
     sizes[id(node)] = 1 + len(node.value)*isinstance(node, yaml.ScalarNode) + sum(_written_out(n, where, sizes) for n in parts)
     return sizes[id(node)]
@@ -760,8 +772,9 @@ def _with_places(path, values):
     "A run's settings with the places that its private/ keeps apart."
     places = path.parent/'private'/'places.yaml'
     if path.name != 'settings.yaml' or not places.is_file(): return values
-    kept = yaml.safe_load(places.read_text())
-    return {block: {**v, **kept.get(block, {})} for block, v in values.items()}
+    kept = read_yaml(places)
+    if not (isinstance(kept, dict) and all(isinstance(v, dict) for v in kept.values())): raise InputError(f"{unkept(places, places.name)}: it must hold blocks of places")
+    return {block: {**v, **kept.get(block, {})} if isinstance(v, dict) else v for block, v in values.items()}
 
 def load_settings(
     config:str='quick_config', # path or packaged name of a YAML file
