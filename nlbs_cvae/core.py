@@ -1009,7 +1009,11 @@ def file_lock(
         finally: path.unlink(missing_ok=True)
 
 def _run_lock(self:RunFolder):
-    "Hold the run for the block."
+    "Hold the run for the block; what is written into it stays in it."
+    for place in (self.checkpoints, self.model, self.logs, self.galleries, self.metrics, self.private):
+        links = [place] if place.is_symlink() else [Path(at)/n for at, folders, names in os.walk(place) for n in (*folders, *names) if (Path(at)/n).is_symlink()]
+        if links: raise InputError(f"{self.path.name}/{links[0].relative_to(self.path)}: a link, and a run is written only where it lies; put "
+                                   "what is behind it in its place (the folder of all runs, output.results, may lie on another disk)")
     return file_lock(self.lock_file)
 
 RunFolder.lock = _run_lock
