@@ -22,13 +22,12 @@ def air_level(
     "The threshold between air and breast."
     grey = (pixels*255).astype(np.uint8)
     otsu = int(cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0])
-    dark, bright = pixels[grey <= otsu], pixels[grey > otsu]
-    if not len(dark) or not len(bright): return None
-    counts = np.bincount((dark*255).astype(int), minlength=otsu + 1)
-    peak = int(counts.argmax())/255
-    below = dark[dark <= peak + 1/255]
+    dark = cv2.calcHist([grey], [0], None, [256], (0, 256)).ravel()[:otsu + 1]
+    if not dark.any() or dark.sum() == grey.size: return None
+    peak = int(dark.argmax())/255
+    if peak > .35 or (peak > 0 and peak > .5*float(np.median(pixels[grey > otsu]))): return None
+    below = pixels[pixels <= peak + 1/255]
     spread = math.sqrt(((below - peak)**2).mean())
-    if peak > .5*float(np.median(bright)) or peak > .35: return None
     return min(peak + max(.02, 5*spread), max(otsu/255, peak + .02))
 
 # %% ../nbs/01c_transforms.ipynb #9c3e388e
@@ -64,11 +63,10 @@ def _small(pixels, valid=None):
 
 def _pieces(above):
     "The connected piece that is the breast (H,W) uint8."
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=4)
+    n, labels = cv2.connectedComponents(above, connectivity=4, ltype=cv2.CV_16U) # OpenCV's own statistics take four times as long
     if n == 1: return above
-    areas, left, width = stats[1:, cv2.CC_STAT_AREA], stats[1:, cv2.CC_STAT_LEFT], stats[1:, cv2.CC_STAT_WIDTH]
-    margin = .03*above.shape[1]
-    touches = (left <= margin) | (left + width >= above.shape[1] - margin)
+    areas, margin = np.bincount(labels.ravel())[1:], int(.03*above.shape[1]) + 1
+    touches = np.isin(np.arange(1, n), labels[:, np.r_[:margin, -margin:0]])
     score = np.where(touches, areas, areas/4) # a breast in the middle of the image needs to be much larger
     return (labels == 1 + score.argmax()).astype(np.uint8)
 
@@ -120,13 +118,17 @@ class _Side:
     def __init__(self,
         grey,  # (h,w)
         above, # what isn't air (h,w) bool
+        at_wall:bool, # the side is the chest wall's: what lies upon the breast there is looked for by `_upon` alone
     ):
         self.grey, self.depth = grey, round(EDGE_BAND*len(grey))
         along = np.ones((1, 9), np.uint8) # only what is long along the side
         band = cv2.morphologyEx(np.ascontiguousarray(above[:self.depth + 4], dtype=np.uint8), cv2.MORPH_OPEN, along)
-        self.air = ~band[self.depth:].any(0) # (w,) places where air lies behind the band
-        some = band[:self.depth].any(0) & self.air
-        self.last = np.where(some, self.depth - band[:self.depth][::-1].argmax(0), 0) # (w,) one past the last bright pixel
+        reach = band[self.depth:].any(0) # (w,) places where something reaches out of the band, the breast perhaps
+        inner = band[:self.depth][::-1] > 0 # seen from the breast
+        inner = inner & ~(reach if at_wall else reach & np.logical_and.accumulate(inner)) # without it
+        some = inner.any(0)
+        self.air = ~reach | some # air lies behind what is bright
+        self.last = np.where(some, self.depth - inner.argmax(0), 0) # (w,) one past the last bright pixel
         self.calm = cv2.medianBlur(self.last.astype(np.float32)[None], 5)[0] # without specks
 
     def edges(self, at_wall):
@@ -177,9 +179,11 @@ class _Side:
         fall = self.grey[np.maximum(i + np.arange(-3, 0)[:, None], 0), places].max(0) - self.grey[i + 1, places]
         sharp, white = np.median(fall[at]), np.median(self.grey[i[at] - 2, at])
         if sharp < least: return None
+        outside, inside = np.median(self.grey[i[at]//3, at]), np.median(self.grey[i[at] + 1, at])
+        if inside > .1 and np.median(y[at]) > 6 and .5*inside < outside < inside + .3*sharp: return None # a scratch in tissue
         beside = self.air & (self.last > 0) & (np.abs(self.last - y) <= 2.5)
-        over = ~self.air & (cv2.blur((fall > max(.2*sharp, .05)).astype(np.float32)[None], (15, 1))[0] > .7)
-        if not at_wall and beside.sum() < 5: return None # bright skin that the nipple has flattened
+        over = ~beside & (cv2.blur((fall > max(.2*sharp, .05)).astype(np.float32)[None], (15, 1))[0] > .7)
+        if not at_wall and beside.sum() < 5 and sharp < .5 and len(at) < .4*n: return None # bright skin that the nipple has flattened
         covers = beside | over
         for a, b in _runs(covers, max(4, n//16)): # upon the breast only what hangs together with the strip itself
             if not beside[a:b].any() and (b <= at[0] or a > at[-1]): covers[a:b] = False
@@ -187,32 +191,38 @@ class _Side:
         true = y + np.median(i[at] - 3 + (near[:-1] - near[1:]).argmax(0) - y[at]) # where it falls most
         rest = ~self.air # a strip that covers all of the air goes on under a breast that is as white, or falls a little
         through = not rest.any() or np.median(fall[rest]) > .03 or np.median(self.grey[i[rest] - 2, places[rest]]) > .85*white
-        if through and covers[self.air].sum() > .9*self.air.sum() and self.air.mean() > .2: covers = covers | rest
+        if through and covers[self.air].sum() > .9*self.air.sum() and self.air.mean() > .3: covers = covers | rest
         return covers, y + 1, true
 
 # %% ../nbs/01c_transforms.ipynb #529bef85
 def _cut_edges(small, above):
     "Rows and columns (top, bottom, left, right) inside the film's edges, and which pixels are such edges (h,w) bool."
     (h, w), edges = small.shape, np.zeros(small.shape, bool)
-    outline = _outline(above.astype(np.uint8))
-    usual = float(np.quantile(_steepness(small)[outline], .3)) if outline.any() else 0.
     wall, cut = chest_wall(above), {}
     views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
     for name, view in views.items():
-        least = max(.3 if name == wall else .12, .8*min(usual, .2))
-        cut[name] = _cut_side(_Side(view(small), view(above)), view(edges), least, name == wall)
+        side = _Side(view(small), view(above), name == wall)
+        found = side.edges(name == wall) if side.depth >= 4 else []
+        least = found and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
+        cut[name] = _cut_side(side, found, view(edges), least, name == wall) if found else 0
     return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
 
-def _cut_side(side, edges, least, at_wall):
+def _usual_steepness(grey, above):
+    "How steep most of the outline of what isn't air is at least."
+    outline = _outline(above.astype(np.uint8))
+    return float(np.quantile(_steepness(grey)[outline], .3)) if outline.any() else 0.
+
+def _cut_side(side, found, edges, least, at_wall):
     "How many rows go; marks in `edges` (h,w) what is a strip's."
-    if side.depth < 4: return 0
     covered, ends = np.zeros(len(side.last), bool), np.zeros(len(side.last))
-    for at, line, sure in side.edges(at_wall):
+    for at, line, sure in sorted(found, key=lambda e: -len(e[0])):
         strip = side.follow(at, line, 0 if sure else least, at_wall)
         if strip is None: continue
         covers, soft, true = strip
+        covers[:at[0]] &= ~covered[:at[0]] # beyond its own places a shorter line has no say
+        covers[at[-1] + 1:] &= ~covered[at[-1] + 1:]
         rows = np.arange(side.depth + 2)[:, None]
-        edges[:side.depth + 2] |= (rows < np.ceil(np.where(side.air, soft, true))) & covers
+        edges[:side.depth + 2] |= (rows < np.where(side.air, np.ceil(soft), np.rint(true))) & covers
         covered |= covers
         ends = np.where(covers, np.maximum(ends, true), ends)
     under = covered & ~side.air
@@ -223,19 +233,17 @@ def _cut_side(side, edges, least, at_wall):
 NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side
 _FLAT = .02 # median deviation of the grey below which a piece is of one grey
 
-def _rectangular(piece):
-    "Does a piece (h,w) bool fill the rectangle around it, as no nipple does?"
-    w, h = cv2.minAreaRect(cv2.findNonZero(piece.astype(np.uint8)))[1]
-    return piece.sum() > .85*(w + 1)*(h + 1)
-
-def _flat(greys): return np.median(np.abs(greys - np.median(greys))) < _FLAT # but for the letters on it
+def _flat(greys):
+    "Is it of one grey, but for the letters on it, and brighter than skin?"
+    usual = np.median(greys)
+    return usual > .15 and np.median(np.abs(greys - usual)) < _FLAT
 
 def _loose(piece, radius):
     "What an opening by `radius` takes off the main part: its labels (H,W), and of each the number and statistics."
     core = (cv2.distanceTransform(piece, cv2.DIST_L2, 3) > radius).astype(np.uint8)
-    n, cores, stats, _ = cv2.connectedComponentsWithStats(core)
+    n, cores = cv2.connectedComponents(core, ltype=cv2.CV_16U)
     if n == 1: return piece, []
-    main = (cores != 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    main = (cores != 1 + np.bincount(cores.ravel())[1:].argmax()).astype(np.uint8)
     rest = piece & (cv2.distanceTransform(main, cv2.DIST_L2, 3) > radius + 1)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(rest)
     return labels, list(enumerate(stats))[1:]
@@ -253,12 +261,12 @@ def _suspects(piece, steep, grey, radius, wall):
         if not len(edge): continue
         at_wall = (wall == 'left' and x == 0) or (wall == 'right' and x + w == piece.shape[1])
         if at_wall: bar = max(.35, min(1.8*usual, .5))
-        elif area > 60*unit and (_rectangular(here) or _flat(grey[box][here])): bar = max(.1, .6*usual)
+        elif area > 60*unit: bar = .06 if _flat(grey[box][here]) else .22
         else: bar = max(.22, min(1.3*usual, .35))
         yield labels == k, edge.mean()/bar, area > 60*unit and not at_wall
 
 def _without_attached(piece, grey):
-    "The breast (H,W) uint8 without labels that hang on it; which pixels (H,W) uint8 stayed and look like one."
+    "The breast (H,W) uint8 without labels that hang on it; which pixels (H,W) uint8 look like a large one, gone or not."
     size, wall, square = (piece.shape[1]//2, piece.shape[0]//2), chest_wall(piece), np.ones((5, 5), np.uint8)
     if min(size) < 8: return piece, np.zeros_like(piece)
     half = (cv2.resize(piece*255, size, interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
@@ -269,21 +277,24 @@ def _without_attached(piece, grey):
         if n == 0:
             if not any(like > .65 for _, like, _ in found): break
             continue
+        near = cv2.dilate(gone, square) > 0 # what hangs on a label goes with it
         for which, like, large in found:
-            if like > 1: gone[which], doubtful[which] = 1, 0
-            elif like > .65 and large: doubtful[which] = 1
+            if like > .65 and large: doubtful[which] = 1
+            if like > 1 or (which & near).any(): gone[cv2.dilate(which.astype(np.uint8), square) > 0] = 1 # with its root
     def full(x): return cv2.resize(x, piece.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful) & piece
+    return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful)
 
 # %% ../nbs/01c_transforms.ipynb #2bccceac
-def _breast(above, grey, noisy):
+def _breast(above, grey):
     "The breast in the picture alone (h,w) uint8, and the area of what may be no part of it."
     rim = max(1, round(.01*max(above.shape)))
     above, grey = (np.ascontiguousarray(x[rim:-rim, rim:-rim]) for x in (above.astype(np.uint8), grey))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     piece = _pieces(cv2.morphologyEx(above, cv2.MORPH_OPEN, disk))
     piece = cv2.dilate(piece, disk) & above # what the opening took off the breast itself
-    piece, doubtful = _without_attached(_filled(piece, chest_wall(piece) if noisy else None), grey)
+    tall = [np.ptp(np.flatnonzero(x.any(1))) if x.any() else 0 for x in np.array_split(piece, 8, axis=1)[::7]] # dark fat is no wall
+    filled, closed = _filled(piece), _filled(piece, 'left' if tall[0] > tall[1] else 'right')
+    piece, doubtful = _without_attached(closed if closed.sum() > 1.01*filled.sum() else filled, grey)
     return cv2.copyMakeBorder(_filled(piece), rim, rim, rim, rim, cv2.BORDER_REPLICATE), int(doubtful.sum())
 
 def _small_mask(small):
@@ -296,7 +307,7 @@ def _small_mask(small):
     above = soft > level
     (t, b, l, r), edges = _cut_edges(small, above)
     mask = np.zeros(small.shape, np.uint8)
-    mask[t:b, l:r], doubtful = _breast((above & ~edges)[t:b, l:r], small[t:b, l:r], noisy)
+    mask[t:b, l:r], doubtful = _breast((above & ~edges)[t:b, l:r], small[t:b, l:r])
     return mask & ~edges, doubtful/small.size
 
 def breast_mask(
@@ -353,7 +364,8 @@ def resize_pad(
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     out = np.zeros((H, W), np.float32)
     top, left = round((H - new_h)*above), 0 if wall == 'left' else W - new_w
-    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    pixels = np.asarray(pixels, np.float32)
+    if pixels.strides[-1] < 0: pixels = np.ascontiguousarray(pixels) # turned; a part of an image need not be copied
     out[top:top + new_h, left:left + new_w] = cv2.resize(pixels, (new_w, new_h), interpolation=how)
     return out
 
@@ -393,6 +405,7 @@ def _black_columns(
 )->int:
     "How many columns hold no picture although they lie inside the mask, whose pixels are too coarse to show them."
     grey = np.median(band[:, :2*most + 4], axis=0) if len(band) else np.zeros(0)
+    if not len(grey) or grey[0] >= .25*grey.max(): return 0 # soon said of most images
     for n in range(min(most, len(grey) - 4), 0, -1):
         inside = np.median(grey[n:n + 4])
         if inside > .03 and grey[0] < .25*inside and grey[:n].max() < .6*inside and grey[n] > .75*inside: return n
@@ -404,7 +417,7 @@ def _full_box(pixels, mask, box):
     sy, sx = pixels.shape[0]/mask.shape[0], pixels.shape[1]/mask.shape[1]
     T, B, L, R = math.floor(t*sy), math.ceil(b*sy), math.floor(l*sx), math.ceil(r*sx)
     if wall is None: return T, B, L, R
-    rows = np.linspace(T, B - 1, min(B - T, 512)).astype(int)
+    rows = np.linspace(T, B - 1, min(B - T, 128)).astype(int)
     rows = rows[mask[np.minimum((rows/sy).astype(int), len(mask) - 1), l if wall == 'left' else r - 1]]
     most = max(4, round(.015*max(pixels.shape)))
     at_wall = pixels[rows, L:L + 2*most + 4] if wall == 'left' else pixels[rows, max(R - 2*most - 4, 0):R][:, ::-1]

@@ -4,19 +4,25 @@ from nlbs_cvae.core import rng
 from nlbs_cvae.transforms import air_level, chest_wall
 
 def simple_mask(im):
-    "The breast of a clean image (H,W) bool by the simplest rule: the largest piece above the air, its holes filled."
+    "The breast of a clean image (H,W) bool by the simplest rule: the largest piece above the air, its holes filled, at the wall too."
     above = (cv2.GaussianBlur(im, (3, 3), 0) > air_level(im)).astype(np.uint8)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(above, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)))
     piece = cv2.dilate((labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8), np.ones((5, 5), np.uint8)) & above
-    contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.zeros_like(piece), contours, -1, 1, cv2.FILLED) > 0
+    side, rows = (slice(1) if chest_wall(piece) != 'right' else slice(-1, None)), np.flatnonzero(piece.any(1))
+    closed = piece.copy()
+    closed[rows[0]:rows[-1] + 1, side] = 1 # dark fat at the chest wall is breast
+    contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros_like(piece), contours, -1, 1, cv2.FILLED)
+    added = cv2.morphologyEx(filled & ~piece & 1, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)) # a black line at the wall isn't
+    wide = np.ones((1, round(.06*im.shape[1])), np.uint8) # what is narrower is an edge of the film's own, or a fold along it
+    return cv2.morphologyEx(added | piece, cv2.MORPH_OPEN, wide, borderValue=0) > 0
 
 def has_edge(im, breast):
-    "Has the film a white edge of its own at the chest wall, over half of the breast? Then it is no clean image."
+    "Has the film a white edge of its own at the chest wall, over a quarter of the breast? Then it is no clean image."
     left = chest_wall(breast) != 'right'
     im, breast = (im, breast) if left else (im[:, ::-1], breast[:, ::-1])
     soft, rows = cv2.GaussianBlur(im, (1, 5), 0), breast[:, :8].any(1)
-    return bool(((soft[:, :3].max(1) - soft[:, 6:9].mean(1))[rows] > .15).mean() > .5)
+    return bool(((soft[:, :3].max(1) - soft[:, 6:9].mean(1))[rows] > .1).mean() > .25)
 
 def _line(art, side, a, b, depth0, depth1, grey, tilt=0.):
     "A strip along a side, from share a to b of it, depth in pixels, with a tilt in pixels over the side."

@@ -57,17 +57,17 @@ def measured(im, true, kind, seed):
     tissue = (x[:, 4:10] > .02).all(1)
     black = ((x[:, 0] < .25*x[:, 4]) & tissue).sum()/max(1, tissue.sum())
     lost = (true & (film == im) & ~mask).sum()/true.sum()
-    return (mask & drawn & beside).mean(), lost, black, at_wall(film, drawn & mask & (np.abs(film - im) > .12), true), info['beside'] > 0
+    return (mask & drawn & (film > im) & beside).mean(), lost, black, at_wall(film, drawn & mask & (np.abs(film - im) > .12), true), info['beside'] > 0
 
-def check(images, left, lost, black, strip):
+def check(images, left, lost, black, strip, drawings=1):
     "At most these shares of images with a remainder, of breast lost on average, of images with black or a strip at the wall."
-    rows = [(KINDS[i%len(KINDS)], *measured(*im, KINDS[i%len(KINDS)], i)) for i, im in enumerate(images)]
+    rows = [(kind, *measured(*im, kind, i + 1000*d)) for i, im in enumerate(images) for d in range(drawings) for kind in [KINDS[(i + d)%len(KINDS)]]]
     worst = sorted(rows, key=lambda r: -max(r[1]/5e-4, r[2]/.05, r[3]/.3, r[4]/.3))[:8]
     found = np.mean([[r[1] > 5e-4, r[2], r[3] > .3, r[4] > .3] for r in rows], axis=0)
     print(len(rows), found.round(4), sum(r[1] > 5e-4 and r[5] for r in rows), *worst, sep='\n')
     assert (found <= [left, lost, black, strip]).all(), (len(rows), found.round(4), worst)
 
-def test_phantoms(): check(phantoms(60), 1/60, .0055, 1/60, 1/60)
+def test_phantoms(): check(phantoms(60), 1/60, .005, 1/60, 1/60)
 
 def test_full_size(): check(fine_phantoms(6), 0, .013, 0, 0) # one of the six has edges on two sides: cutting them off costs 5 %
 
@@ -75,8 +75,12 @@ def test_full_size(): check(fine_phantoms(6), 0, .013, 0, 0) # one of the six ha
 def test_full_size_all(): check(fine_phantoms(24), 1/24, .0065, 1/24, 1/24)
 
 @needs_data
-@pytest.mark.slow # several hundred images at full care: a minute
-def test_many(): check([*phantoms(156), *real_images(7)], .025, .006, .026, .02)
+@pytest.mark.slow # more than a thousand films: two minutes
+def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .015, .025, drawings=3)
+
+@needs_data
+@pytest.mark.slow # several hundred: a minute. Their own soft edges count as breast, small images lose more to a pixel
+def test_many_real(): check(real_images(3), .02, .007, .01, .02)
 
 @needs_data
 def test_clean_real_images_stay():
