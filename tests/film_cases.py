@@ -14,7 +14,7 @@ def simple_mask(im):
     contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros_like(piece), contours, -1, 1, cv2.FILLED)
     added = cv2.morphologyEx(filled & ~piece & 1, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)) # a black line at the wall isn't
-    wide = np.ones((1, round(.06*im.shape[1])), np.uint8) # what is narrower is an edge of the film's own, or a fold along it
+    wide = np.ones((1, 2*round(.03*im.shape[1]) + 1), np.uint8) # what is narrower is an edge of the film's own, or a fold along it
     return cv2.morphologyEx(added | piece, cv2.MORPH_OPEN, wide, borderValue=0) > 0
 
 def has_edge(im, breast):

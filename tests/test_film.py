@@ -79,8 +79,8 @@ def test_full_size_all(): check(fine_phantoms(24), 1/24, .0065, 1/24, 1/24)
 def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .015, .025, drawings=3)
 
 @needs_data
-@pytest.mark.slow # several hundred: a minute. Their own soft edges count as breast, small images lose more to a pixel
-def test_many_real(): check(real_images(3), .02, .007, .01, .02)
+@pytest.mark.slow # several hundred: a minute
+def test_many_real(): check(real_images(3), .011, .005, .01, .04)
 
 @needs_data
 def test_clean_real_images_stay():
@@ -88,7 +88,7 @@ def test_clean_real_images_stay():
     share = [((true & ~breast_mask(im)).sum()/true.sum(), len(im)) for im, true in real_images(16)]
     lost = np.array([s for s, _ in share])
     assert lost.mean() < .005 and np.median(lost) < .001, np.sort(lost)[-5:]
-    assert max(s for s, h in share if h > 400) < .006 # digital: the outline of another copy, no more
+    assert max(s for s, h in share if h > 400) < .02 # digital: a nipple that stands apart, in a subtracted image
 
 def test_figures_are_made_in_one_place():
     "Where a text of the user's could be taken for mathematics: a figure that isn't made by `new_figure`."
