@@ -451,7 +451,7 @@ def cache_findings(
     odd = [*((r['source_row'], 'chest wall on the other side', 'mirrored') for r in records if r.get('flipped')),
            *((r['source_row'], 'way up', r['lay']) for r in records if r.get('lay') and not r['fault']),
            *((r['source_row'], 'nearly black', 'all grey values in the lowest tenth of the scale') for r in records if r.get('dark') and not r['fault']),
-           *((r['source_row'], BESIDE, f"{r['beside']:.2%} of the image: a label perhaps") for r in records if r.get('beside') and not r['fault'])]
+           *((r['source_row'], BESIDE, f"{r['beside']:.2%} of the image: a label perhaps, or where one was cut off") for r in records if r.get('beside') and not r['fault'])]
     odd = pd.DataFrame(odd, columns=found.columns)
     if len(odd): found = pd.concat([found, odd]).sort_values('row', kind='stable')
     at = found['row'].astype(int).to_numpy()
