@@ -165,14 +165,18 @@ def reader_crashes(archive, monkeypatch):
 def step_crashes(archive, monkeypatch):
     def crash(*args): raise RuntimeError(f'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n File "{archive}/{ID}/L.png"')
     monkeypatch.setattr(training.Status, 'after_batch', crash)
+def other_disk(archive, monkeypatch): # a place that no setting names
+    def crash(*args): raise OSError(5, f'Input/output error of {HOST}', f'/srv/{USER}/{ID}/L.png')
+    monkeypatch.setattr(training.Status, 'after_batch', crash)
 def full_disk(archive, monkeypatch):
     def crash(*args): raise OSError(28, 'No space left on device', f'{archive.parent}/results/run/checkpoints/new.pth')
     monkeypatch.setattr(training.Status, 'after_batch', crash)
 
 WAYS = dict(many_faults="can't be used.* truncated; for example row [0-9]+", missing_files='missing; for example row [0-9]+', bad_value='the table, row 1: age',
-            cut_row="the table, line [0-9]+: not a table", no_table="no such file", no_archive='no such folder', leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left')
+            cut_row="the table, line [0-9]+: not a table", no_table="no such file", no_archive='no such folder', leakage='more than one split.*rows', reader_crashes='KeyError', step_crashes='feeds images died', full_disk='No space left',
+            other_disk="Input/output error of this machine: 'L.png'")
 
-@pytest.mark.parametrize('way', [many_faults, missing_files, bad_value, cut_row, no_table, no_archive, leakage, reader_crashes, step_crashes, full_disk], ids=lambda o: o.__name__)
+@pytest.mark.parametrize('way', [many_faults, missing_files, bad_value, cut_row, no_table, no_archive, leakage, reader_crashes, step_crashes, other_disk, full_disk], ids=lambda o: o.__name__)
 def test_a_run_that_fails(clinic, monkeypatch, way):
     way(clinic, monkeypatch)
     with pytest.raises((InputError, OSError)): train(settings_of(clinic), 'run')
