@@ -6,7 +6,7 @@
 __all__ = ['save_checkpoint', 'load_checkpoint', 'copy_file', 'kept_checkpoints', 'newest_checkpoint', 'rng_state',
            'set_rng_state']
 
-# %% ../nbs/00c_checkpoints.ipynb #e2c3157f
+# %% ../nbs/00c_checkpoints.ipynb #checkpointx
 import errno, hashlib, io, json, logging, os, random, re, shutil, struct, zipfile
 from pathlib import Path
 
@@ -50,6 +50,7 @@ def load_checkpoint(
     if not isinstance(state, dict): raise InputError(f"{path}: not a checkpoint of ours (a {type(state).__name__})")
     return state
 
+# %% ../nbs/00c_checkpoints.ipynb #11d2339fa
 def _is_whole(f):
     "Does a file end in the hash of what stands before? Read a piece at a time: what is no checkpoint may be of any size."
     left, h = os.fstat(f.fileno()).st_size - _HASH, hashlib.sha256()

@@ -6,7 +6,7 @@
 __all__ = ['GroupNorm', 'init_zero', 'FiLMLayer', 'ConditionEmbedder', 'hide_conditions', 'ResidualBlock', 'AttentionBlock',
            'Downsample', 'Upsample', 'fine_part', 'Stack']
 
-# %% ../nbs/02_layers.ipynb #4751b2cf
+# %% ../nbs/02_layers.ipynb #layersx
 import math
 
 import torch, torch.nn.functional as F

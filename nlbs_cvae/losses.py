@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['ReconstructionLoss', 'kl_normal', 'KLDivergenceLoss', 'kl_schedule', 'gradients', 'EdgeLoss', 'VAELoss',
-           'active_units', 'SlopeConv', 'PatchDiscriminator', 'hinge_loss', 'PerceptualLoss', 'flag_loss',
-           'AutoencoderPhase']
+           'active_units', 'SlopeConv', 'PatchDiscriminator', 'hinge_loss', 'PerceptualLoss']
 
-# %% ../nbs/04_losses.ipynb #dabaa378
+# %% ../nbs/04_losses.ipynb #lossesx
 import math
 
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cvae import ConditionalVAE, Draws, Normal, Output
-from .layers import ConditionEmbedder, fine_part, hide_conditions
+from .layers import ConditionEmbedder, fine_part
+from .cvae import Normal, Output
 
 # %% ../nbs/04_losses.ipynb #2bd018db
 class ReconstructionLoss(nn.Module):
@@ -194,59 +193,3 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad(): seen = discriminator.features(x)
         pairs = zip(discriminator.features(x_hat), seen)
         return sum((a - b).float().abs().flatten(1).mean(1) for a, b in pairs)/len(seen)
-
-# %% ../nbs/04_losses.ipynb #606933fe
-def flag_loss(
-    scores:Tensor, # log-odds of an image (B,F)
-    flags:Tensor,  # 0, 1 or anything else for unknown (B,F)
-    rate:Tensor,   # share of training images with the flag (F,)
-)->Tensor:         # (B,); ln 2 a flag, on average, for one that knows nothing
-    "Binary cross-entropy, both values of a flag weighing the same, summed over the flags."
-    weight = torch.where(flags == 1, .5/rate.clamp_min(.01), .5/(1 - rate).clamp_min(.01))*((flags == 0) | (flags == 1))
-    return (weight*F.binary_cross_entropy_with_logits(scores, (flags == 1).float(), reduction='none')).sum(1)
-
-# %% ../nbs/04_losses.ipynb #8e59e563
-class AutoencoderPhase(nn.Module):
-    "Named losses of the autoencoder on a batch."
-    def __init__(self,
-        model:ConditionalVAE,
-        loss:VAELoss,
-        discriminator:PatchDiscriminator=None, # None: the bound alone
-        perceptual_weight:float=0., # of the distance in its features, once it takes part
-    ):
-        super().__init__()
-        self.model, self.loss, self.discriminator, self.kl_weight, self.adversarial_weight = model, loss, discriminator, 1., 0.
-        self.perceptual, self.perceptual_weight = PerceptualLoss(), perceptual_weight
-
-    def forward(self,
-        x:Tensor,     # images (B,1,H,W) in [-1,1]
-        codes:Tensor, # (B,K)
-        draws:Draws,  # the noise
-    )->dict:          # parts, as `VAELoss` names them; with a discriminator, also adversarial, perceptual, discriminator; with flags, finding
-        finding, shown = self.model.finding_net, codes
-        if self.training:
-            chance = draws.uniform('hide', (codes.shape[1] + 1,))
-            codes = hide_conditions(codes, self.model.embed.unknown, chance, self.model.cond_dropout)
-        out = self.model(x, codes, draws)
-        parts = self.loss(out, x, self.kl_weight)
-        if finding is not None:
-            parts['finding'] = flag_loss(finding.image_scores(x), shown[:, self.model.flags], finding.rate).mean()
-            if self.training: parts['loss'] = parts['loss'] + parts['finding']
-        if self.discriminator is None: return parts
-        judged = self.judge(x, out.x_hat, codes) if self.adversarial_weight else [x.new_zeros(())]*3
-        adversarial, perceptual, discriminator = judged
-        if self.training:
-            parts['loss'] = parts['loss'] + self.adversarial_weight*adversarial + self.perceptual_weight*perceptual + discriminator
-        return parts | dict(adversarial=adversarial, perceptual=perceptual, discriminator=discriminator)
-
-    def judge(self,
-        x:Tensor,     # images (B,1,H,W)
-        x_hat:Tensor, # reconstructions (B,1,H,W)
-        codes:Tensor, # (B,K)
-    )->tuple:         # what the decoder minimises, twice, and what the discriminator minimises
-        "The two sides of the game."
-        self.discriminator.requires_grad_(False)
-        adversarial = -self.discriminator(x_hat, codes).mean()
-        perceptual = self.perceptual(self.discriminator, x_hat, x).mean() if self.perceptual_weight else x.new_zeros(())
-        self.discriminator.requires_grad_(True)
-        return adversarial, perceptual, hinge_loss(self.discriminator(x, codes), self.discriminator(x_hat.detach(), codes))

@@ -99,7 +99,7 @@ check_run() { # CONFIG RUN [OVERRIDE...]
     until [[ -d $run_dir ]]; do run_dir=$(dirname "$run_dir"); done
     if [[ -w $run_dir ]]; then ok results "may be written"; else fail results "cannot write to $run_dir: mend output.results, or its rights"; fi
     cache=$(fact cache "$@")
-    archive=$("${within[@]}" python -c 'import sys; from nlbs_cvae.core import load_settings as l; d = l(sys.argv[1], sys.argv[3:]).data; print(d.archive, end="" if not d.phantom else " (a phantom)")' "$@")
+    archive=$("${within[@]}" python -c 'import sys; from nlbs_cvae.settings import load_settings as l; d = l(sys.argv[1], sys.argv[3:]).data; print(d.archive, end="" if not d.phantom else " (a phantom)")' "$@")
     if [[ -f $cache/cache.json ]]; then ok data "prepared: $cache, $(du -sh "$cache" | cut -f1)"
     elif [[ -d $archive ]]; then warn data "$archive is there, not prepared yet: slurm/submit.sh prepare $1 does it without holding a GPU"
     elif [[ $archive == *phantom\) ]]; then ok data "$archive will be drawn"

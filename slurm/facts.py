@@ -2,7 +2,8 @@
 import sys
 from pathlib import Path
 
-from nlbs_cvae.core import InputError, load_settings, make_folder, own_files, run_name
+from nlbs_cvae.core import InputError, make_folder, own_files, run_name
+from nlbs_cvae.settings import load_settings
 
 def gpu():
     "The GPUs that torch can use; exit status 1 where there is none."
@@ -25,7 +26,7 @@ def main(
     if what == 'made':
         with own_files(settings.output.share): make_folder(folder/'logs')
     if what in ('run', 'made'): return print(folder)
-    from nlbs_cvae.dataset import cache_of
+    from nlbs_cvae.cache import cache_of
     print(cache_of(settings.data))
 
 if __name__ == '__main__':

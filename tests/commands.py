@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 
 import nbformat
-from nlbs_cvae.core import Settings
+from nlbs_cvae.settings import Settings
 from project import ROOT
 
 PROGRAM = re.compile(r'^(?:\.venv/bin/\w+|make|nlbs_\w+|(?:bash )?slurm/\w+\.sh)(?= |$)')

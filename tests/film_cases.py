@@ -1,7 +1,7 @@
 "Clean mammograms made into bad films, by seed: edges, frames, letters, tapes, scratches; what test_film.py looks for."
 import cv2, numpy as np
 from nlbs_cvae.core import rng
-from nlbs_cvae.transforms import air_level, chest_wall
+from nlbs_cvae.breast import air_level, chest_wall
 
 def simple_mask(im):
     "The breast of a clean image (H,W) bool by the simplest rule: the largest piece above the air, its holes filled, at the wall too."

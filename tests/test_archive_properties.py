@@ -10,8 +10,12 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from nlbs_cvae.conditions import Condition, Conditions, match_columns, plain_name, value_key
 from nlbs_cvae.core import InputError, rng
-from nlbs_cvae.dicom import REASONS, ImageFault, Mammogram, read_dicom, read_header, read_image, write_dicom
-from nlbs_cvae.metadata import Mapping, check_leakage, find_findings, id_key, mapping_names, read_table, split_subjects
+from nlbs_cvae.images import REASONS, ImageFault, Mammogram
+from nlbs_cvae.pixels import read_dicom, read_image
+from nlbs_cvae.dicom import read_header, write_dicom
+from nlbs_cvae.mapping import Mapping, mapping_names
+from nlbs_cvae.splits import check_leakage, find_oddities, split_subjects
+from nlbs_cvae.metadata import id_key, read_table
 from nlbs_cvae.tables import is_clutter
 
 QUICK = settings() # how many examples: tests/conftest.py, more with --slow
@@ -289,7 +293,7 @@ def test_rows_of_the_archive(tmp_path, rows):
     conditions = Mapping.load('nlbs').conditions()
     for row, code in zip(rows, conditions.decode(conditions.encode_table(df))):
         assert (code['age'] == 'unknown') == (row[4] is None) and (code['cancer'], code['false_positive']) == (row[5] or 'unknown', row[6] or 'unknown')
-    find_findings(df, 'nlbs')
+    find_oddities(df, 'nlbs')
 
 # ---- tables: one content, many spellings
 
@@ -372,7 +376,7 @@ def test_one_woman_is_one_woman(tmp_path, names, data):
     earlier = {data.draw(respelt(n)): data.draw(st.sampled_from(['train', 'valid', 'test'])) for n in names[:len(names)//2] for _ in range(2)}
     df['split'] = split_subjects(df, previous=earlier)
     check_leakage(df.assign(subject=[w for _, w in written]))
-    kinds = find_findings(df, 'folder').kind
+    kinds = find_oddities(df, 'folder').kind
     assert (kinds == 'one woman spelt in several ways').sum() == sum(len({w.strip() for j, w in written if j == k}) > 1 for k in range(len(names)))
 
 @QUICK

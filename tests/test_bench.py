@@ -5,9 +5,11 @@ from configparser import ConfigParser
 import pytest
 from project import ROOT
 
-from nlbs_cvae.bench import PEERS, Seconds, _installed, bench_metrics, changes, keep_results, need_peers, size_of, standing
+from nlbs_cvae.bench import PEERS, Seconds, _installed, ratio_changes, keep_results, need_peers, size_of, standing
+from nlbs_cvae.speed import bench_metrics
 from nlbs_cvae.core import InputError
-from nlbs_cvae.rivals import PEER_MODELS, ROWS, bench_quality, row_file
+from nlbs_cvae.peers import PEER_MODELS
+from nlbs_cvae.quality import ROWS, bench_quality, row_file
 
 SMALL = dict(minutes=.003, resolution=32, config='quick_config', women=12, seeds=[0], overrides=('model.channels=8', 'data.batch_size=4', 'data.augment=false'))
 
@@ -16,7 +18,7 @@ def phantom_alone(monkeypatch): monkeypatch.delenv('NLBS_TEST_DATA', raising=Fal
 
 def test_peers_are_imported_only_when_asked_for():
     names = {'pythae', 'monai', 'diffusers', 'skimage', 'sklearn'}
-    for module in ('bench', 'rivals'):
+    for module in ('bench', 'peers', 'feeding', 'speed', 'quality'):
         tree = ast.parse((ROOT/'nlbs_cvae'/f'{module}.py').read_text())
         at_the_top = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
         tops = {(n.module or '') if isinstance(n, ast.ImportFrom) else a.name for n in at_the_top for a in n.names}
@@ -37,13 +39,13 @@ def test_sides_that_disagree_are_not_timed(monkeypatch):
 
 def test_a_killed_table_goes_on_where_it_was(tmp_path, monkeypatch):
     "The second row dies: the first is kept, and isn't trained again."
-    from nlbs_cvae import rivals
-    trained, real = [], rivals.train_ours
+    from nlbs_cvae import quality
+    trained, real = [], quality.train_ours
     def train(s, *args):
         trained.append(s.model.levels)
         if len(trained) == 2: raise KeyboardInterrupt
         return real(s, *args)
-    monkeypatch.setattr(rivals, 'train_ours', train)
+    monkeypatch.setattr(quality, 'train_ours', train)
     ask = dict(SMALL, rows=['plain CVAE', 'texture grid'], peers=False)
     with pytest.raises(KeyboardInterrupt): bench_quality(tmp_path, **ask)
     rows = bench_quality(tmp_path, **ask)
@@ -64,9 +66,9 @@ def test_every_row_runs(name, tmp_path):
 
 def test_ratios_are_set_beside_those_of_before(tmp_path):
     def rows(t): return standing('x', dict(ours=[Seconds(1, 1)], peer=[Seconds(t, 1)]), 1)
-    assert len(changes(tmp_path)) == 0
+    assert len(ratio_changes(tmp_path)) == 0
     for t in (2, 3): keep_results(tmp_path, rows(t))
-    (change,) = changes(tmp_path).to_dict('records')
+    (change,) = ratio_changes(tmp_path).to_dict('records')
     assert (change['before'], change['now'], change['change']) == (2, 3, .5)
 
 def test_the_quick_form_names_a_wrong_size(run_tool):

@@ -116,7 +116,7 @@ EVIL = '<img/src="x"onerror="window.taken=1"><script>window.taken=1</script>' # 
 
 def test_strangers_model_and_nobody_real(tiny_run, tmp_path):
     "Values of conditions are text, not HTML; without --real no real woman is shown; other hosts' names are refused; no address in a command line."
-    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.generator import Generator
     g, browsing = Generator.from_pretrained(tiny_run/'model'), tmp_path/'browser'
     g.conditions.items = tuple(replace(c, values=(EVIL, *c.values[1:]), edges=()) if i == 0 else c for i, c in enumerate(g.conditions))
     g.save(tmp_path/'evil')
@@ -150,7 +150,7 @@ def test_strangers_model_and_nobody_real(tiny_run, tmp_path):
         ready(page)
 
 def test_other_models_and_bad_ones(served, tiny_run, tmp_path):
-    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.generator import Generator
     g = Generator.from_pretrained(tiny_run/'model')
     models = served[1].parent/'models'
     Generator(g.model, None, g.conditions, g.meta).save(models/'unfinished')

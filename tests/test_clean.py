@@ -3,8 +3,10 @@ import os, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
-from nlbs_cvae.core import load_settings, made_here, mark_made, write_atomic
-from nlbs_cvae.dataset import cache_of, get_data
+from nlbs_cvae.settings import load_settings
+from nlbs_cvae.core import made_here, mark_made, write_atomic
+from nlbs_cvae.cache import cache_of
+from nlbs_cvae.dataset import get_data
 from project import ROOT
 from tidy import MARKED, kind_of, remove, tidy, written
 

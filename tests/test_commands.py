@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat, pandas as pd, pytest, yaml
 from commands import prose, typed
-from nlbs_cvae.phantom import write_phantom
+from nlbs_cvae.phantom_archive import write_phantom
 from project import NBS, ROOT, copy_project, notebooks
 
 TEXTS = [*(ROOT/o for o in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')), *notebooks()]

@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 
 from film_cases import KINDS, has_edge, simple_mask, spoil
-from nlbs_cvae.dicom import Mammogram, read_image
+from nlbs_cvae.images import Mammogram
+from nlbs_cvae.pixels import read_image
 from nlbs_cvae.phantom import phantom_image
-from nlbs_cvae.transforms import _located, breast_mask, chest_wall, prepare_image
+from nlbs_cvae.transforms import _located, prepare_image
+from nlbs_cvae.breast import breast_mask, chest_wall
 
 REAL = Path(os.environ.get('NLBS_TEST_DATA', '-'))
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason='$NLBS_TEST_DATA names no folder of real images')
@@ -98,7 +100,8 @@ def test_figures_are_made_in_one_place():
 
 def test_a_label_that_stays_is_told(tmp_path):
     "A soft-edged tape tied to the breast is no fault; it is found, named with its row and shown."
-    from nlbs_cvae.prepare import Recipe, find_outliers, page_outliers, read_one
+    from nlbs_cvae.prepare import Preparation, read_one
+    from nlbs_cvae.inspection import find_outliers, page_outliers
     import pandas as pd
     records, images = [], []
     for i in range(8):
@@ -110,7 +113,7 @@ def test_a_label_that_stays_is_told(tmp_path):
             im = np.maximum(im, cv2.GaussianBlur(patch, (7, 7), 0))
             im[40:220, 84:92] = np.maximum(im[40:220, 84:92], .2)
         cv2.imwrite(str(tmp_path/f'{i}.png'), (im*65535).astype(np.uint16))
-        x, record = read_one(tmp_path/f'{i}.png', 'L', Recipe((64, 64), modalities=None))
+        x, record = read_one(tmp_path/f'{i}.png', 'L', Preparation((64, 64), modalities=None))
         images.append(x)
         records.append(dict(source_row=i, **record))
     found = find_outliers(records)

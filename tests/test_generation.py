@@ -25,8 +25,8 @@ def call(start):
 def model(tmp_path_factory):
     "The folder of an untrained model, small and quick."
     from nlbs_cvae.cvae import ConditionalVAE
-    from nlbs_cvae.metadata import Condition, Conditions
-    from nlbs_cvae.prior import Generator, Prior
+    from nlbs_cvae.conditions import Condition, Conditions
+    from nlbs_cvae.generator import Generator, Prior
     conditions = Conditions([Condition('view', ('CC', 'MLO'), counts=(9, 9, 0)), Condition('laterality', ('L', 'R'), counts=(9, 9, 0)),
                              Condition('cancer', ('0', '1'), counts=(18, 0, 0))])
     vae = ConditionalVAE(conditions.sizes, (64, 64), 8, channels=8, cond_dim=16)
@@ -120,8 +120,8 @@ def test_tables_are_read_as_meant_or_refused_by_row(call, model, tmp_path):
                 sep='sep=;\n' + TABLE.replace(',', ';'), utf16=TABLE.encode('utf-16'), mark='\ufeff' + TABLE, remarks='# from the clinic\n' + TABLE,
                 packed=gzip.compress(TABLE.encode()))
     from nlbs_cvae.core import InputError
-    from nlbs_cvae.prior import Generator
-    from nlbs_cvae.sampling import read_codes
+    from nlbs_cvae.generator import Generator
+    from nlbs_cvae.requests import read_codes
     conditions = Generator.from_pretrained(model).conditions
     for name, data in same.items():
         file = tmp_path/f'{name}.csv'
@@ -162,7 +162,7 @@ def test_a_second_process_is_refused(start, call, model, tmp_path):
 @pytest.mark.parametrize('name', ['17_patient.dcm', '000017.png', '0000001.dcm', 'notes.txt', '.secret.tmp'])
 def test_only_what_is_proven_ours_is_removed(model, tmp_path, name):
     from nlbs_cvae.core import InputError
-    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.generator import Generator
     from nlbs_cvae.sampling import generate
     generator, out = Generator.from_pretrained(model), tmp_path/'out'
     generate(generator, out, n=3, steps=1, formats=('png', 'dicom'))
@@ -178,7 +178,7 @@ def test_only_what_is_proven_ours_is_removed(model, tmp_path, name):
 @pytest.mark.parametrize('link', ['dicom', '000000.png', 'images.npy', 'manifest.csv'])
 def test_links_are_not_followed(model, tmp_path, link):
     from nlbs_cvae.core import InputError
-    from nlbs_cvae.prior import Generator
+    from nlbs_cvae.generator import Generator
     from nlbs_cvae.sampling import generate
     generator, out, ask = Generator.from_pretrained(model), tmp_path/'out', dict(n=2, steps=1, formats=('png', 'npy', 'dicom'))
     generate(generator, out, **ask)
@@ -190,7 +190,7 @@ def test_links_are_not_followed(model, tmp_path, link):
     assert before == (contents(tmp_path/'elsewhere') if link == 'dicom' else (tmp_path/'elsewhere').read_bytes())
 
 def test_archives_are_not_written_into(call, model, tmp_path):
-    from nlbs_cvae.phantom import write_phantom
+    from nlbs_cvae.phantom_archive import write_phantom
     archive = write_phantom(tmp_path/'archive', women=3, size=(384, 300))
     (tmp_path/'short').symlink_to(archive)
     below = next(archive.rglob('*.dcm')).parent
@@ -204,8 +204,8 @@ def test_archives_are_not_written_into(call, model, tmp_path):
 
 def a_model(folder, **kw):
     from nlbs_cvae.cvae import ConditionalVAE
-    from nlbs_cvae.metadata import Condition, Conditions
-    from nlbs_cvae.prior import Generator, Prior
+    from nlbs_cvae.conditions import Condition, Conditions
+    from nlbs_cvae.generator import Generator, Prior
     conditions = Conditions([Condition(k, v) for k, v in kw.items() if k != 'constants'], kw.get('constants'))
     vae = ConditionalVAE(conditions.sizes, (32, 32), 8, channels=8, cond_dim=16)
     Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32), conditions).eval().save(folder)
@@ -240,9 +240,10 @@ def test_a_side_that_nobody_asked_for_is_not_invented(call, tmp_path, knows, sid
 # ---- samples from elsewhere
 
 def test_a_manifest_stays_in_its_folder_and_its_columns_are_used_or_named(model, tmp_path, capsys):
-    from nlbs_cvae.core import InputError, save_png
-    from nlbs_cvae.prior import Generator
-    from nlbs_cvae.report import read_samples
+    from nlbs_cvae.core import InputError
+    from nlbs_cvae.figures import save_png
+    from nlbs_cvae.generator import Generator
+    from nlbs_cvae.measure import read_samples
     generator = Generator.from_pretrained(model)
     for i in range(2): save_png(tmp_path/f'{i}.png', np.full((64, 64), 100 + 60*i, np.uint8))
     def read(text):

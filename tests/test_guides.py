@@ -48,7 +48,7 @@ def test_the_successor_is_there(old, new):
     else: assert not missing
 
 def test_what_is_not_there_would_be_seen():
-    assert is_there('core.RunFolder') and is_there('Makefile') and is_there('make demo')
+    assert is_there('run.RunFolder') and is_there('Makefile') and is_there('make demo')
     assert not any(map(is_there, ('core.Nothing', 'nothing.py', 'nothing.Nothing', 'make nothing')))
 
 @pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.stem)

@@ -7,7 +7,7 @@ import nbformat, pytest
 from project import NBS, ROOT, notebooks
 
 def modules():
-    "Each module with its number as the notebook has it: '01d' of 01d_dataset; a letter comes after none."
+    "Each module with its number as the notebook has it: '01m' of 01m_dataset; a letter comes after none."
     return {p.stem.split('_', 1)[1]: p.stem.split('_', 1)[0] for p in NBS.glob('[0-9]*_*.ipynb')}
 
 def imports(
@@ -50,7 +50,7 @@ def declared(
     return {canonical(re.split(r'[<>=!~]', o)[0]) for k in keys for o in cfg['DEFAULT'][k].split()}
 
 RUN, WRITE = ('requirements', 'pip_requirements'), ('dev_requirements', 'web_requirements', 'bench_requirements')
-EXTRA = dict(bench='bench_requirements', rivals='bench_requirements', explorer='web_requirements') # imported when it is asked for
+EXTRA = dict(bench='bench_requirements', peers='bench_requirements', feeding='bench_requirements', speed='bench_requirements', quality='bench_requirements', page='web_requirements') # imported when it is asked for
 
 def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
 

@@ -50,9 +50,9 @@ def test_the_installed_wheel_trains_and_generates(installed, tmp_path):
 
     asked = '''
 from importlib.resources import files
-from nlbs_cvae.core import load_settings
+from nlbs_cvae.settings import load_settings
 from nlbs_cvae.explorer import Explorer
-from nlbs_cvae.metadata import Mapping, mapping_names
+from nlbs_cvae.mapping import Mapping, mapping_names
 for name in ('demo_config', 'quick_config', 'training_config', 'hpc_training_config'): load_settings(name)
 for name in mapping_names(): Mapping.load(name)
 explorer = Explorer('results/first')

@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
-from nlbs_cvae.dataset import prepare_cache
-from nlbs_cvae.dicom import read_dicom, write_dicom
+from nlbs_cvae.cache import prepare_cache
+from nlbs_cvae.pixels import read_dicom
+from nlbs_cvae.dicom import write_dicom
 from nlbs_cvae.images import decode_raster, upright
 from nlbs_cvae.phantom import phantom_image
 

@@ -5,27 +5,29 @@ from pathlib import Path
 import numpy as np, pandas as pd, pydicom, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from nlbs_cvae.core import InputError, load_settings, read_json, write_json
-from nlbs_cvae.dataset import Cache, cache_of, get_data, get_dls, is_complete, nlbs_prepare, origin, prepare_cache
-from nlbs_cvae.dicom import REASONS
+from nlbs_cvae.core import InputError, read_json, write_json
+from nlbs_cvae.settings import load_settings
+from nlbs_cvae.cache import Cache, cache_of, is_complete, nlbs_prepare, origin, prepare_cache
+from nlbs_cvae.dataset import get_data, get_dls
+from nlbs_cvae.images import REASONS
 from nlbs_cvae.metadata import read_table
-from nlbs_cvae.phantom import write_phantom
-from nlbs_cvae.prepare import Recipe, read_one
+from nlbs_cvae.phantom_archive import write_phantom
+from nlbs_cvae.prepare import Preparation, read_one
 
 RESOLUTION = 32
 
 # the console script, and the same slowed down so that it can be met in the middle, noting each file it reads
-PLAIN = 'from nlbs_cvae.dataset import nlbs_prepare\nnlbs_prepare()\n'
+PLAIN = 'from nlbs_cvae.cache import nlbs_prepare\nnlbs_prepare()\n'
 SLOW = '''
 import os, sys, time
-from nlbs_cvae import dataset, prepare
+from nlbs_cvae import cache, prepare
 read = prepare.read_image
 def slow(path, *args):
     with open(os.environ['READ_LOG'], 'a') as f: f.write(f'{path}\\n')
     time.sleep(float(os.environ['READ_SECONDS']))
     return read(path, *args)
 prepare.read_image = slow
-dataset.nlbs_prepare()
+cache.nlbs_prepare()
 '''
 
 
@@ -107,7 +109,7 @@ def test_killed_in_the_middle_goes_on(archive, reference, tmp_path):
 def test_killed_while_finishing(archive, reference, tmp_path):
     "All chunks are there, the process died while it wrote the cache."
     cache, log = tmp_path/'cache', tmp_path/'log'
-    dies = SLOW.replace('dataset.nlbs_prepare()', 'import signal\ndataset.write_report = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\ndataset.nlbs_prepare()')
+    dies = SLOW.replace('cache.nlbs_prepare()', 'import signal\ncache.write_pages = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\ncache.nlbs_prepare()')
     process = subprocess.run([*script(tmp_path, dies), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION)],
                              env={**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '0'}, capture_output=True)
     assert process.returncode == -signal.SIGKILL and (cache/'images.npy').exists() and not is_complete(cache)
@@ -217,7 +219,7 @@ def test_damaged_files_never_stop_it(archive, tmp_path, data):
         content = bytearray(good)
         for at, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=20)): content[at] = byte
     (tmp_path/'damaged').write_bytes(bytes(content))
-    images, record = read_one(tmp_path/'damaged', 'L', Recipe((16, 16)))
+    images, record = read_one(tmp_path/'damaged', 'L', Preparation((16, 16)))
     assert (len(images) == 1 and not record['fault']) or (len(images) == 0 and record['fault'] in REASONS and record['detail'])
 
 
@@ -465,8 +467,8 @@ def test_what_a_disk_refuses_is_said_with_the_way_out(archive, tmp_path, monkeyp
 
 
 def test_a_place_that_cannot_be_written_to(archive, tmp_path, monkeypatch):
-    from nlbs_cvae import dataset
-    monkeypatch.setattr(dataset.os, 'access', lambda path, mode: False)
+    from nlbs_cvae import cache
+    monkeypatch.setattr(cache.os, 'access', lambda path, mode: False)
     with pytest.raises(InputError, match="can't be written to; name another folder for the cache .--cache"): prepare_cache(archive, cache=tmp_path/'cache', resolution=16)
     assert not (tmp_path/'cache').exists()
 

@@ -4,10 +4,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
-from nlbs_cvae import dataset, training
-from nlbs_cvae.core import InputError, RunFolder, kept_error, load_settings, new_figure, save_png
+from nlbs_cvae import cache, identity, training
+from nlbs_cvae.core import InputError, kept_error
+from nlbs_cvae.figures import new_figure, save_png
+from nlbs_cvae.run import RunFolder
+from nlbs_cvae.settings import load_settings
 from nlbs_cvae.dataset import get_data, get_dls
-from nlbs_cvae.training import places_of, train
+from nlbs_cvae.session import places_of
+from nlbs_cvae.training import train
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import dcmread
@@ -158,10 +162,10 @@ def cut_row(archive, monkeypatch):
 def no_table(archive, monkeypatch): (archive/'table.csv').unlink()
 def no_archive(archive, monkeypatch): shutil.rmtree(archive)
 def leakage(archive, monkeypatch):
-    monkeypatch.setattr(dataset, 'split_subjects', lambda table, *args: pd.Series(np.resize(['train', 'valid'], len(table)), table.index))
+    monkeypatch.setattr(identity, 'split_subjects', lambda table, *args: pd.Series(np.resize(['train', 'valid'], len(table)), table.index))
 def reader_crashes(archive, monkeypatch):
     def crash(*args): raise KeyError(f'{archive}/{ID}/L.png of {USER} on {HOST}')
-    monkeypatch.setattr(dataset, 'read_table', crash)
+    monkeypatch.setattr(cache, 'read_table', crash)
 def step_crashes(archive, monkeypatch):
     def crash(*args): raise RuntimeError(f'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n File "{archive}/{ID}/L.png"')
     monkeypatch.setattr(training.Status, 'after_batch', crash)

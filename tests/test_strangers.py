@@ -2,12 +2,13 @@
 import copy, json, os, random, struct, zlib
 
 import numpy as np, pandas as pd, pytest, torch
-from nlbs_cvae import prior as prior_module
+from nlbs_cvae import generator as generator_module
 from nlbs_cvae.checkpoints import load_checkpoint, save_checkpoint
 from nlbs_cvae.conditions import Condition, Conditions
 from nlbs_cvae.core import InputError, sha256
 from nlbs_cvae.cvae import ConditionalVAE
-from nlbs_cvae.prior import Generator, Prior
+from nlbs_cvae.findings import with_findings
+from nlbs_cvae.generator import Generator, Prior
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.timeout(120) # what hangs fails
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.timeout(120) # what hangs fails
 def good(tmp_path_factory):
     "A small untrained model with maps of findings: its folder."
     conditions = Conditions([Condition('view', ('CC', 'MLO'), counts=(9, 9, 0)), Condition('cancer', ('0', '1'), counts=(9, 9, 0))])
-    vae = ConditionalVAE(conditions.sizes, (64, 32), 8, channels=8, max_channels=16, cond_dim=16, flags=[1])
+    vae = with_findings(ConditionalVAE(conditions.sizes, (64, 32), 8, channels=8, max_channels=16, cond_dim=16), [1])
     folder = tmp_path_factory.mktemp('good')
     Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32, map_shape=vae.map_shape), conditions).eval().save(folder)
     return folder
@@ -25,12 +26,12 @@ def good(tmp_path_factory):
 def model(good, tmp_path, monkeypatch):
     "A copy of it, and a guard: a network in memory is built only for files that are right."
     for p in good.iterdir(): (tmp_path/p.name).write_bytes(p.read_bytes())
-    build, built = prior_module._build, []
+    build, built = generator_module._build, []
     def guarded(*args):
         gen = build(*args)
         if next(gen.parameters()).device.type != 'meta': built.append(sum(p.numel() for p in gen.parameters()))
         return gen
-    monkeypatch.setattr(prior_module, '_build', guarded)
+    monkeypatch.setattr(generator_module, '_build', guarded)
     return tmp_path, built
 
 def refused(folder, *words):
@@ -172,8 +173,8 @@ def test_cut_and_flipped(model):
 @pytest.mark.parametrize('name', ['../secret.png', '/secret.png', 'link.png', 'folder/../../secret.png', 'a\0b', 'pipe.png', 'bomb.png', 'text.png', 'x.dcm'])
 def test_manifest_that_points_elsewhere(tmp_path, name):
     "A folder of samples from somebody: its manifest names files of its own, and those are images."
-    from nlbs_cvae.core import save_png
-    from nlbs_cvae.sampling import read_images
+    from nlbs_cvae.figures import save_png
+    from nlbs_cvae.folders import read_images
     from PIL import Image
     folder, secret = tmp_path/'samples', tmp_path/'secret.png'
     (folder/'folder').mkdir(parents=True)
@@ -189,6 +190,6 @@ def test_manifest_that_points_elsewhere(tmp_path, name):
 
 @pytest.mark.parametrize('text', ['[]', '3', '{}', '{"schema": "nlbs-cvae metrics 1"}', '{"schema": "nlbs-cvae metrics 1", "scores": 3}', '{"schema": "nlbs-cvae metrics 1", "scores": {"a": {"b": {"value": 1}}}}'])
 def test_metrics_that_are_none(tmp_path, text):
-    from nlbs_cvae.report import read_metrics
+    from nlbs_cvae.measure import read_metrics
     (tmp_path/'m.json').write_text(text)
     with pytest.raises(InputError, match='m.json'): read_metrics(tmp_path/'m.json')

@@ -1,5 +1,5 @@
 "The house: one notebook, one module; each notebook in the order that readers expect; the tree in step and clean."
-import json, re, subprocess, sys
+import ast, json, re, subprocess, sys
 from pathlib import Path
 
 import nbformat, pytest
@@ -66,6 +66,32 @@ def test_runner(path):
     assert sum('parameters' in c.metadata.get('tags', []) for c in code) == 1, 'papermill looks for one cell with the tag'
     assert not any(c.outputs or c.execution_count for c in code), 'a runner is kept without outputs'
     assert len(code) <= 16
+
+def library(): return [p for p in sorted((ROOT/'nlbs_cvae').glob('[!_]*.py'))]
+
+@pytest.mark.parametrize('path', library(), ids=lambda p: p.stem)
+def test_a_room_is_small(path):
+    "A module fits in an hour's reading, an exported cell on a screen."
+    text = path.read_text()
+    assert len(text.splitlines()) <= 450
+    long = {len(body): body.splitlines()[0] for cell in re.split(r'^# %% .*$', text, flags=re.MULTILINE)[1:] if len((body := cell.strip()).splitlines()) > 40}
+    assert not long
+
+def test_a_name_stands_for_one_thing():
+    "A word that two rooms define has two meanings. Methods are patched onto their class, never assigned to it afterwards."
+    homes = {}
+    for path in library():
+        for node in ast.parse(path.read_text()).body:
+            patched = any('patch' in ast.unparse(o) for o in getattr(node, 'decorator_list', []))
+            names = [] if patched else [node.name] if hasattr(node, 'name') else [o.id for t in getattr(node, 'targets', []) for o in ast.walk(t) if isinstance(o, ast.Name) and isinstance(o.ctx, ast.Store)]
+            assert not any(isinstance(t, ast.Attribute) for t in getattr(node, 'targets', [])), f'{path.name}:{node.lineno}'
+            for name in names: homes.setdefault(name, set()).add(path.stem)
+    assert not {k: sorted(v) for k, v in homes.items() if len(v) > 1 and k != '__all__'}
+
+def test_what_a_room_keeps_to_itself_is_not_imported():
+    found = [f'{p.name}: {o.name}' for p in library() for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ImportFrom) and n.level
+             for o in n.names if o.name.startswith('_') and not o.name.startswith('__')]
+    assert not found
 
 def test_no_pickle_is_loaded():
     "A file that somebody sent must not be able to run code."

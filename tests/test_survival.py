@@ -153,7 +153,7 @@ def test_stops_within_a_step(runs):
 
 def test_asked_between_the_phases_and_at_the_end(runs, straight):
     "Where no step looks: while the prior's scales are measured, while the model is written."
-    for work in 'training.PriorPhase.set_scale', 'training.finish':
+    for work in 'training.PriorPhase.set_scale', 'training.finish_run':
         proc = runs.start('between', cmd=runs.extra('between', ASKED.format(work=work)))
         assert proc.wait(SLOW) == 1 and 'interrupted by SIGTERM' in proc.out.read_text()
         assert runs.status('between')['state'] == 'interrupted' and not (runs.folder('between')/'model').exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd, pytest
 
 from nlbs_cvae.core import InputError, rng
-from nlbs_cvae.dataset import Cache, prepare_cache
+from nlbs_cvae.cache import Cache, prepare_cache
 from nlbs_cvae.dicom import write_dicom
 
 def breast(key, side='L'):

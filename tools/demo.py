@@ -3,7 +3,9 @@ import os, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from nlbs_cvae.core import InputError, RunFolder, load_settings, own_files
+from nlbs_cvae.core import InputError, own_files
+from nlbs_cvae.run import RunFolder
+from nlbs_cvae.settings import load_settings
 from nlbs_cvae.dataset import get_data
 
 from notebook import PapermillExecutionError, run_notebook

@@ -55,7 +55,7 @@ def module_of(
 ):
     "The module that a notebook exports; None where it exports none."
     name = path.stem.partition('_')[2]
-    return import_module(f'nlbs_cvae.{name}') if (ROOT/'nlbs_cvae'/f'{name}.py').exists() else None
+    return import_module(f'nlbs_cvae.{name}') if path in numbered() and (ROOT/'nlbs_cvae'/f'{name}.py').exists() else None
 
 def refer(
     text,  # Markdown of a cell

@@ -10,8 +10,10 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
-from nlbs_cvae.core import InputError, job_id, load_settings, make_folder, own_files, run_name, write_atomic
-from nlbs_cvae.training import places_of
+from nlbs_cvae.core import InputError, make_folder, own_files, run_name, write_atomic
+from nlbs_cvae.run import job_id
+from nlbs_cvae.settings import load_settings
+from nlbs_cvae.session import places_of
 
 from project import NBS, ROOT
 
