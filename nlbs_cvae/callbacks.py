@@ -303,6 +303,7 @@ def after_epoch(self:Checkpoint):
     if number % self.every == 0 or self.epoch + 1 == self.n_epoch: names.append(f'model_epoch_{number:03d}.pth')
     self.save(self.epoch + 1, 0, names)
 
+# %% ../nbs/04c_callbacks.ipynb #d9f04cd9pac1
 @patch
 def state_of(self:Checkpoint, epoch, step):
     "All that the rest of the run depends on."
@@ -316,6 +317,7 @@ def save(self:Checkpoint, epoch, step, names=()):
     self.group.most(0) # the others go on when it is written
     self.saved_at = time.monotonic()
 
+# %% ../nbs/04c_callbacks.ipynb #d9f04cd9pac2
 @patch
 def _thin_out(self:Checkpoint):
     "Remove the oldest of the kept checkpoints, by name."

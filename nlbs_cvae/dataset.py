@@ -142,6 +142,7 @@ def get_idxs(self:CacheLoader):
         order = epoch_order(n, self.seed, self.epoch, codes, conditions[self.balance].unknown)
     return order[self.skip*self.bs:].tolist()
 
+# %% ../nbs/01m_dataset.ipynb #6a7e411fpac1
 @patch
 def __iter__(self:CacheLoader): return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
 
@@ -152,6 +153,7 @@ def _here(self:CacheLoader):
     for b in self.create_batches(self.get_idxs()): yield self.after_batch(b if self.device is None else to_device(b, self.device))
     self.after_iter()
 
+# %% ../nbs/01m_dataset.ipynb #6a7e411fpac2
 @patch
 def create_batches(self:CacheLoader, samps):
     "Batches from positions, each by one read."

@@ -55,6 +55,7 @@ def _do_fit(self:PhaseLearner):
     for self.epoch in range(self.first_epoch, self.n_epoch):
         self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
+# %% ../nbs/04b_learner.ipynb #ba39bd62pac1
 @patch
 def all_batches(self:PhaseLearner):
     first = self.first_step if self.training and self.epoch == self.first_epoch else 0
@@ -67,6 +68,7 @@ def all_batches(self:PhaseLearner):
         batches, images = batches + 1, images + self.n_images
     self._count(batches, images)
 
+# %% ../nbs/04b_learner.ipynb #ba39bd62pac2
 @patch
 def _count(self:PhaseLearner, batches, images):
     "An `InputError` where fewer batches or images came than were asked for."
@@ -87,6 +89,7 @@ def _do_one_batch(self:PhaseLearner):
     self._with_events(self._step, 'step', CancelStepException)
     self.opt.zero_grad()
 
+# %% ../nbs/04b_learner.ipynb #ba39bd62pbc1
 @patch
 def _tried(self:PhaseLearner):
     "Forward and backward; False when memory ran out and the batch was cut into more parts."
@@ -100,6 +103,7 @@ def _tried(self:PhaseLearner):
         return False
     return True
 
+# %% ../nbs/04b_learner.ipynb #ba39bd62pbc2
 @patch
 def _forward_backward(self:PhaseLearner):
     n = self.n_images = len(self.xb[0])
