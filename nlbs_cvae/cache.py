@@ -24,7 +24,7 @@ from .conditions import Conditions
 from .mapping import Mapping
 from .metadata import read_table, table_files
 from .prepare import Claim, Limits, Plan, Preparation, cores, parse_shard, work
-from .identity import (VERSION, names_hash, table_hashes, changed_files, finish_cache, kept_records,
+from .finish import (VERSION, names_hash, table_hashes, changed_files, finish_cache, kept_records,
                                 mapping_hash, plan_hash, rows_hash)
 
 # %% ../nbs/01l_cache.ipynb #3aeccb90

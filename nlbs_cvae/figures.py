@@ -7,7 +7,7 @@ __all__ = ['REAL', 'to_uint', 'to_float', 'image_grid', 'save_png', 'new_figure'
            'captioned', 'save_sheet']
 
 # %% ../nbs/00h_figures.ipynb #figuresx
-import math, textwrap
+import io, math, textwrap
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -76,6 +76,9 @@ def _plain_figure():
         def draw(self, renderer):
             for text in self.findobj(Text): text.set_parse_math(False)
             with rc_context({'text.parse_math': False}): return super().draw(renderer) # ticks are made as they are drawn
+        def _repr_png_(self): # a page that pyplot knows nothing of is a picture where it ends a notebook's cell
+            self.savefig(buffer := io.BytesIO(), format='png', dpi=50)
+            return buffer.getvalue()
     return PlainFigure
 
 def new_figure(

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
-from nlbs_cvae import cache, identity, training
+from nlbs_cvae import cache, finish, training
 from nlbs_cvae.core import InputError, kept_error
 from nlbs_cvae.figures import new_figure, save_png
 from nlbs_cvae.run import RunFolder
@@ -162,7 +162,7 @@ def cut_row(archive, monkeypatch):
 def no_table(archive, monkeypatch): (archive/'table.csv').unlink()
 def no_archive(archive, monkeypatch): shutil.rmtree(archive)
 def leakage(archive, monkeypatch):
-    monkeypatch.setattr(identity, 'split_subjects', lambda table, *args: pd.Series(np.resize(['train', 'valid'], len(table)), table.index))
+    monkeypatch.setattr(finish, 'split_subjects', lambda table, *args: pd.Series(np.resize(['train', 'valid'], len(table)), table.index))
 def reader_crashes(archive, monkeypatch):
     def crash(*args): raise KeyError(f'{archive}/{ID}/L.png of {USER} on {HOST}')
     monkeypatch.setattr(cache, 'read_table', crash)
@@ -290,9 +290,9 @@ KEPT = {
 @pytest.mark.parametrize('kind', KEPT)
 def test_kept_words_say_what_is_wrong(clinic, monkeypatch, kind):
     "Each failure of an archive keeps words of its own, which say what is wrong, and name neither woman nor place."
-    monkeypatch.setattr(dataset, 'cores', lambda: 1) # no other processes and no report, which take seconds
-    for name in ('write_report', 'page_counts', 'page_odd', 'page_outliers', 'page_intensity', 'page_images'):
-        monkeypatch.setattr(dataset, name, lambda *args: None)
+    monkeypatch.setattr(cache, 'cores', lambda: 1) # no other processes and no report, which take seconds
+    for name in ('write_pages', 'page_counts', 'page_odd', 'page_outliers', 'page_intensity', 'page_images'):
+        monkeypatch.setattr(finish, name, lambda *args: None)
     spoil, word = KEPT[kind]
     s = settings_of(clinic, *(spoil(clinic) or []))
     with pytest.raises(InputError) as caught: get_dls(get_data(s), 2)

@@ -3,7 +3,6 @@ import copy, json, os, random, struct, zlib
 
 import numpy as np, pandas as pd, pytest, torch
 from nlbs_cvae import generator as generator_module
-from nlbs_cvae.checkpoints import load_checkpoint, save_checkpoint
 from nlbs_cvae.conditions import Condition, Conditions
 from nlbs_cvae.core import InputError, sha256
 from nlbs_cvae.cvae import ConditionalVAE
