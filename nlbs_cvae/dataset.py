@@ -17,7 +17,6 @@ from fastai.torch_core import to_device
 from fastcore.basics import patch
 
 from .core import InputError, mark_made, naming_rows, own_files, read_json, rng, unkept
-from .settings import image_shape
 from .figures import show_images, to_float
 from .phantom_archive import write_phantom
 from .transforms import Augment
@@ -265,5 +264,5 @@ def _opened_cache(args, check):
 
 def _make_phantom(d):
     "The phantom archive of a demo, marked as ours."
-    height = min(3062, max(384, 6*max(image_shape(d.resolution)))) # six pixels to one, as far as the scanner has them
+    height = min(3062, max(384, 6*max(d.shape))) # six pixels to one, as far as the scanner has them
     mark_made(write_phantom(d.archive, women=d.phantom, size=(height, round(height*2394/3062))), 'archive')

@@ -15,7 +15,7 @@ import pandas as pd, yaml
 from fastcore.basics import patch
 
 from .core import InputError, unkept
-from .settings import read_yaml
+from .settings import AGE_EDGES, read_yaml
 from .conditions import Condition, Conditions, value_key
 from .images import KINDS
 from .dicom import VIEWS, normal_laterality, normal_view, split_view
@@ -74,7 +74,7 @@ def used(self:Mapping):
 
 @patch
 def conditions(self:Mapping,
-    age_edges=(50, 55, 60, 65, 70), # years at which the age bins change
+    age_edges=AGE_EDGES, # years at which the age bins change
     df:pd.DataFrame|None=None, # the table as read: conditions that it has no column for are left out
 )->Conditions:
     "The conditions that the mapping declares."

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .core import InputError, command, run_name, write_atomic
-from .settings import Settings, image_shape, load_settings, words
+from .settings import Settings, load_settings, words
 from .run import RunFolder
 from .checkpoints import load_checkpoint, newest_checkpoint
 from .conditions import Conditions
@@ -50,7 +50,7 @@ def make_model(
     rates = flag_rates(conditions) if s.model.finding_maps and s.model.levels == 2 else {}
     keys = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim', 'cond_dropout',
             'checkpoint_activations')
-    model = ConditionalVAE(conditions.sizes, image_shape(s.data.resolution), **{k: getattr(s.model, k) for k in keys})
+    model = ConditionalVAE(conditions.sizes, s.data.shape, **{k: getattr(s.model, k) for k in keys})
     with_findings(model, list(rates))
     if rates: model.finding_net.rate.copy_(torch.tensor(list(rates.values())))
     return model

@@ -1,5 +1,5 @@
 "The benchmark: peers only when asked for, rows that a kill doesn't lose, no paths in what is handed on."
-import ast, json, os, subprocess, sys
+import ast, json
 from configparser import ConfigParser
 
 import pytest

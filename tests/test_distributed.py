@@ -1,5 +1,5 @@
 "Two processes train as one would; one writer; they stop together, go on together, and fail with a word."
-import json, os, signal, sys
+import json, signal, sys
 
 import pytest
 from test_end_to_end import no_loopback

@@ -2,7 +2,7 @@
 import json, socket, subprocess, sys
 
 import nbformat, pytest
-from project import NBS, ROOT
+from project import NBS
 
 MADE = """settings.yaml run.json status.json train.ipynb evaluate.ipynb checkpoints/best_model.pth checkpoints/last.pth
 model/model.safetensors model/config.json model/MODEL_CARD.md logs/training.log logs/history.csv logs/tensorboard

@@ -1,5 +1,5 @@
 "Generation as a process: killed and gone on with, memory that doesn't grow, errors of one line, files that other readers read."
-import os, signal, subprocess, sys, time
+import signal, subprocess, sys, time
 
 import numpy as np, pytest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pydicom, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from nlbs_cvae.core import InputError, read_json, write_json
+from nlbs_cvae.core import InputError, write_json
 from nlbs_cvae.settings import load_settings
 from nlbs_cvae.cache import Cache, cache_of, is_complete, nlbs_prepare, origin, prepare_cache
 from nlbs_cvae.dataset import get_data, get_dls

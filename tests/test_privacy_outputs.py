@@ -1,5 +1,5 @@
 "What leaves the house, searched for a woman's id, a path, a user and a machine: generated images, metrics, reports, what is fetched and sent."
-import getpass, os, re, shutil, socket, subprocess
+import getpass, os, shutil, socket, subprocess
 
 import pytest
 from nlbs_cvae.core import InputError

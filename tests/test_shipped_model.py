@@ -1,5 +1,4 @@
 "The model that comes with the library: small, credited, and what its card says it is."
-import json
 from importlib.resources import files
 
 import pytest, torch

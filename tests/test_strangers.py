@@ -174,7 +174,6 @@ def test_manifest_that_points_elsewhere(tmp_path, name):
     "A folder of samples from somebody: its manifest names files of its own, and those are images."
     from nlbs_cvae.figures import save_png
     from nlbs_cvae.folders import read_images
-    from PIL import Image
     folder, secret = tmp_path/'samples', tmp_path/'secret.png'
     (folder/'folder').mkdir(parents=True)
     save_png(secret, np.zeros((8, 8), np.uint8))

@@ -1,6 +1,5 @@
 "A table against its archive, from the files to the cache: what is set aside, what becomes unknown, what is one woman's."
 import json
-from pathlib import Path
 
 import cv2, numpy as np, pandas as pd, pytest
 

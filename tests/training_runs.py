@@ -1,5 +1,5 @@
 "Training runs of seconds as real processes: start them, strike them at chosen moments, compare what they leave."
-import csv, os, signal, socket, subprocess, sys, time
+import csv, os, socket, subprocess, sys, time
 from pathlib import Path
 
 import torch

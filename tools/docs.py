@@ -1,5 +1,5 @@
 "The documentation site from the notebooks, by Sphinx: tools/docs.py [FOLDER]. A link that leads nowhere is an error."
-import inspect, os, re, shutil, sys, tempfile
+import inspect, re, shutil, sys, tempfile
 from importlib import import_module
 from pathlib import Path
 
