@@ -34,7 +34,7 @@ def test_absent_peers_are_named_with_the_way_to_them(monkeypatch):
     with pytest.raises(InputError, match='monai.*pip install'): need_peers()
 
 def test_sides_that_disagree_are_not_timed(monkeypatch):
-    monkeypatch.setattr('nlbs_cvae.bench.our_frechet', lambda a, b: 1.)
+    monkeypatch.setattr('nlbs_cvae.speed.our_frechet', lambda a, b: 1.)
     with pytest.raises(InputError, match='disagree'): bench_metrics(size_of('tiny'), scipy=False)
 
 def test_a_killed_table_goes_on_where_it_was(tmp_path, monkeypatch):
