@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .core import (InputError, NO_ROOM, command, made_here, make_folder, mark_made, own_files, read_json,
+from .core import (InputError, NO_ROOM, being_marked, command, made_here, make_folder, mark_made, own_files, read_json,
                             refuse_inside, sha256, unkept)
 from .settings import DataSettings, image_shape, load_preparation
 from .conditions import Conditions
@@ -243,7 +243,7 @@ def _check_place(r):
     "Where the cache will be: outside of the archive, alone in its folder, writable."
     for path in (r.cache, r.cache/'private'): refuse_inside(path, r.archive, 'name another folder for the cache (--cache, data.cache)')
     if r.cache.exists() and not r.cache.is_dir(): raise InputError(f"{unkept(r.cache, r.cache.name)}: a file, not a folder; name another one (--cache, data.cache)")
-    inside = [p.name for p in r.cache.iterdir()] if r.cache.exists() else []
+    inside = [p.name for p in r.cache.iterdir() if not being_marked(p.name)] if r.cache.exists() else []
     begun = made_here(r.cache) == 'cache' or 'cache.json' in inside or any(p.name in _PRIVATE_FILES or p.name.startswith('work-') for p in r.cache.glob('private/*'))
     if inside and not begun: raise InputError(f"{unkept(r.cache, r.cache.name)}: holds {unkept(', '.join(inside[:3]), 'other files')} and is no cache; name a folder of its own (--cache, data.cache)")
     if not os.access(_existing(r.cache), os.W_OK): raise InputError(f"{unkept(_existing(r.cache), 'the folder of the cache')}: can't be written to; {_ELSEWHERE}")

@@ -6,7 +6,7 @@
 __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error',
            'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json',
            'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'find_in', 'is_inside', 'refuse_inside',
-           'mark_made', 'made_here', 'key_seed', 'rng', 'progress']
+           'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
 
 # %% ../nbs/00_core.ipynb #corex
 import errno, hashlib, json, os, re, signal, socket, stat, struct, sys, tempfile, threading, traceback
@@ -319,6 +319,12 @@ def made_here(
     except (InputError, OSError): return ''
     mine = isinstance(mark, dict) and mark.get('made_by') == 'NLBS-CVAE' and mark.get('name') == folder.name
     return str(mark.get('kind', '')) if mine else ''
+
+def being_marked(
+    name, # of a file in a folder
+)->bool:
+    "Is it a mark that another process is writing at this moment?"
+    return name.startswith(f'.{_MARK}.') and name.endswith('.tmp')
 
 # %% ../nbs/00_core.ipynb #959e101b
 def key_seed(

@@ -51,7 +51,7 @@ def run_pytest(
         if not xml.exists(): return {f'pytest, exit status {code}': (Counter(failed=1), 0)}
         parts = {}
         for case in ElementTree.parse(xml).iter('testcase'):
-            counts, seconds = parts.get(name := (case.get('classname') or case.get('name')).split('.')[1], (Counter(), 0))
+            counts, seconds = parts.get(name := (case.get('classname') or case.get('name') or '.pytest').split('.')[1], (Counter(), 0))
             counts[outcome(case)] += 1
             parts[name] = counts, seconds + float(case.get('time'))
     if code and not any(c['failed'] for c, _ in parts.values()): parts[f'pytest, exit status {code}'] = Counter(failed=1), 0
