@@ -132,7 +132,8 @@ class GlobalPrior(nn.Module):
         super().__init__()
         self.level, self.embed = NoiseLevel(width), ConditionEmbedder(sizes, width)
         self.start, self.end = nn.Linear(latent_dim, width), init_zero(nn.Linear(width, latent_dim))
-        self.blocks = nn.ModuleList(nn.ModuleDict(dict(norm=nn.LayerNorm(width), bend=init_zero(nn.Linear(width, 2*width)),
+        self.blocks = nn.ModuleList(nn.ModuleDict(dict(
+            norm=nn.LayerNorm(width), bend=init_zero(nn.Linear(width, 2*width)),
             layers=nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), init_zero(nn.Linear(width, width)))))
             for _ in range(blocks))
 
@@ -163,16 +164,20 @@ class GridPrior(nn.Module):
         c_u, h, w = grid_shape
         n = max(1, int(math.log2(min(h, w)/4)) + 1)
         chans, sides = [channels, *[2*channels]*(n - 1)], [(h//2**i, w//2**i) for i in range(n)]
-        self.level, self.embed, self.embed_z = NoiseLevel(dim), ConditionEmbedder(sizes, dim), nn.Linear(latent_dim, dim)
+        self.level, self.embed = NoiseLevel(dim), ConditionEmbedder(sizes, dim)
+        self.embed_z = nn.Linear(latent_dim, dim)
         where = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing='ij')
         self.register_buffer('where', torch.stack(where)[None], persistent=False) # (1,2,h,w)
         self.start = nn.Conv2d(c_u + given + 2, channels, 3, padding=1)
         attend = lambda i: [AttentionBlock(chans[i])] if max(sides[i]) <= 8 else []
         res = lambda c_in, i, k: [ResidualBlock(c_in if j == 0 else chans[i], chans[i], dim) for j in range(k)]
-        self.down = nn.ModuleList(Stack([*([Downsample(chans[i-1], chans[i])] if i else []), *res(chans[i], i, blocks), *attend(i)])
+        halve = lambda i: [Downsample(chans[i-1], chans[i])] if i else []
+        double = lambda i: [Upsample(chans[i], chans[i-1])] if i else []
+        self.down = nn.ModuleList(Stack([*halve(i), *res(chans[i], i, blocks), *attend(i)])
                                   for i in range(n))
-        self.middle = Stack([ResidualBlock(chans[-1], chans[-1], dim), AttentionBlock(chans[-1]), ResidualBlock(chans[-1], chans[-1], dim)])
-        self.up = nn.ModuleList(Stack([*res(2*chans[i], i, blocks), *attend(i), *([Upsample(chans[i], chans[i-1])] if i else [])])
+        c = chans[-1]
+        self.middle = Stack([ResidualBlock(c, c, dim), AttentionBlock(c), ResidualBlock(c, c, dim)])
+        self.up = nn.ModuleList(Stack([*res(2*chans[i], i, blocks), *attend(i), *double(i)])
                                 for i in reversed(range(n)))
         self.end = nn.Sequential(GroupNorm(channels), nn.SiLU(), init_zero(nn.Conv2d(channels, c_u, 3, padding=1)))
 

@@ -72,12 +72,14 @@ class Generator(nn.Module):
         super().__init__()
         self.model, self.prior, self.conditions, self.meta = model, prior, conditions, dict(meta or {})
         if list(conditions.sizes) != list(model.config['sizes']):
-            raise InputError(f"these conditions have sizes {list(conditions.sizes)}, the model was made for {model.config['sizes']}")
+            raise InputError(f"these conditions have sizes {list(conditions.sizes)}, "
+                             f"the model was made for {model.config['sizes']}")
 
     @property
     def noise_shapes(self): # name of a latent: shape of an image's starting noise
         m = self.model
-        return dict(z=(m.latent_dim,), u=m.grid_shape) | (dict(m=m.map_shape) if self.prior is not None and m.map_shape else {})
+        maps = dict(m=m.map_shape) if self.prior is not None and m.map_shape else {}
+        return dict(z=(m.latent_dim,), u=m.grid_shape) | maps
     @property
     def resolution(self): return self.model.resolution # (height, width)
     @property
@@ -136,7 +138,8 @@ def sample_u(self:Generator,
     if grid_mean is None: grid_mean = self.model.prior_u(z, codes).mu
     if p is None or sampler.steps == 0: return grid_mean
     if (m is None) != (p.m_net is None):
-        raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None else "this model has no maps of findings: m can't be given")
+        raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None
+                         else "this model has no maps of findings: m can't be given")
     given = [p.scale_u(grid_mean)] if m is None else [p.scale_u(grid_mean), p.scale_m(m)]
     net = _denoiser(sampler, p.u_net, codes, self.model.embed.unknown, p.scale_z(z), *given)
     return sampler(net, noise)*p.u_std + p.u_mean
@@ -221,7 +224,8 @@ def interpolate(self:Generator,
 )->Tensor:          # (n,1,H,W)
     "A walk from one sample to another."
     ts = torch.linspace(0, 1, n).tolist()
-    ends = {k: [Draws(s, 'sample', [0], self.device).normal(k, shape) for s in (seed_a, seed_b)] for k, shape in self.noise_shapes.items()}
+    ends = {k: [Draws(s, 'sample', [0], self.device).normal(k, shape) for s in (seed_a, seed_b)]
+            for k, shape in self.noise_shapes.items()}
     codes = torch.stack([codes_a if t < .5 else codes_b for t in ts]).to(self.device)
     noise = {k: torch.cat([slerp(a, b, t) for t in ts]) for k, (a, b) in ends.items()}
     return self.sample_from(codes, noise, Sampler(steps))
@@ -236,44 +240,52 @@ def save(self:Generator,
     weights = save({k: (v.half() if half else v).detach().cpu().contiguous() for k, v in self.state_dict().items()})
     write_atomic((folder := Path(folder))/'model.safetensors', weights)
     digest = sha256(weights)
-    write_json(folder/'config.json', dict(format='nlbs-cvae 1', version=__version__, sha256=digest, model=self.model.config,
-        prior=self.prior.config if self.prior is not None else None, conditions=self.conditions.to_dict(), meta=self.meta))
+    write_json(folder/'config.json', dict(
+        format='nlbs-cvae 1', version=__version__, sha256=digest, model=self.model.config,
+        prior=self.prior.config if self.prior is not None else None,
+        conditions=self.conditions.to_dict(), meta=self.meta))
     self.sha256 = digest
     return digest
 
 # %% ../nbs/03c_generator.ipynb #32621808
 _SAID = dict(format=str, version=str, sha256=str, model=dict, prior=(dict, type(None)), conditions=dict, meta=dict)
-_MODEL = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim', 'cond_dropout', 'checkpoint_activations')
+_MODEL = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim',
+          'cond_dropout', 'checkpoint_activations')
 _PRIOR = ('channels', 'blocks', 'width')
 
 def _same_keys(name, d, keys, more=()):
     "An `InputError` where `d` hasn't these keys, or has others."
     if absent := [k for k in keys if k not in d]: raise InputError(f"{name}{absent[0]} is missing")
-    if others := [k for k in d if k not in (*keys, *more)]: raise InputError(f"{name}{others[0]}={d[others[0]]!r} is nothing that this version knows")
+    if others := [k for k in d if k not in (*keys, *more)]:
+        raise InputError(f"{name}{others[0]}={d[others[0]]!r} is nothing that this version knows")
 
 def _check_config(
     config,       # what a config.json holds
 )->Conditions:
     "The conditions of a model; an `InputError` names the first key that can't be right."
     if not isinstance(config, dict) or config.get('format') != 'nlbs-cvae 1':
-        raise InputError(f"format {config.get('format') if isinstance(config, dict) else config!r}; this version reads 'nlbs-cvae 1'")
+        named = config.get('format') if isinstance(config, dict) else config
+        raise InputError(f"format {named!r}; this version reads 'nlbs-cvae 1'")
     _same_keys('', config, _SAID)
     for k, kind in _SAID.items():
         if not isinstance(config[k], kind): raise InputError(f"{k}={config[k]!r} is of the wrong kind")
     conditions, model, prior = Conditions.from_dict(config['conditions']), config['model'], config['prior'] or {}
     _same_keys('model.', model, ('sizes', 'resolution', *_MODEL), ['flags'])
     if config['prior'] is not None: _same_keys('prior.', prior, _PRIOR)
-    if model['sizes'] != conditions.sizes: raise InputError(f"model.sizes={model['sizes']!r}: these conditions have sizes {conditions.sizes}")
+    if model['sizes'] != conditions.sizes:
+        raise InputError(f"model.sizes={model['sizes']!r}: these conditions have sizes {conditions.sizes}")
     _check_flags(model.get('flags', []), conditions)
     return _check_numbers(model, prior) or conditions
 
 def _check_numbers(model, prior):
     "An `InputError` for a number outside of the limits of its setting, or of another kind."
-    asked = {k: model[k] for k in _MODEL} | {f'prior_{k}': v for k, v in prior.items()}
-    s = make_settings(dict(data=dict(resolution=model['resolution']), model=asked))
-    for k, v in asked.items():
-        if type(v) is not type(was := getattr(s.model, k)) and not (type(v) is int and type(was) is float): raise InputError(f"model.{k}={v!r} is of the wrong kind")
-    if model['resolution'] != list(s.data.resolution if isinstance(s.data.resolution, tuple) else ()): raise InputError(f"model.resolution={model['resolution']!r}: it must be [height, width]")
+    numbers = {k: model[k] for k in _MODEL} | {f'prior_{k}': v for k, v in prior.items()}
+    s = make_settings(dict(data=dict(resolution=model['resolution']), model=numbers))
+    for k, v in numbers.items():
+        if type(v) is not type(was := getattr(s.model, k)) and not (type(v) is int and type(was) is float):
+            raise InputError(f"model.{k}={v!r} is of the wrong kind")
+    if model['resolution'] != list(s.data.resolution if isinstance(s.data.resolution, tuple) else ()):
+        raise InputError(f"model.resolution={model['resolution']!r}: it must be [height, width]")
 
 def _check_flags(flags, conditions):
     "An `InputError` where `flags` aren't numbers of conditions with values 0 and 1."
@@ -285,7 +297,8 @@ def _check_flags(flags, conditions):
 def _build(cls, config, conditions):
     "The generator that a checked config.json describes."
     model = model_from(config['model'])
-    prior = config['prior'] and Prior(conditions.sizes, model.grid_shape, model.latent_dim, **config['prior'], map_shape=model.map_shape)
+    prior = config['prior'] and Prior(conditions.sizes, model.grid_shape, model.latent_dim, **config['prior'],
+                                      map_shape=model.map_shape)
     return cls(model, prior or None, conditions, config['meta'])
 
 def _on_paper(*args):
@@ -295,15 +308,19 @@ def _on_paper(*args):
 def _check_weights(path, gen):
     "An `InputError` where the weights of a file, by its header, aren't those of the model."
     with open_regular(path, 2**40) as f:
-        if (size := int.from_bytes(f.read(8), 'little')) > 2**23: raise InputError(f"{path}: no safetensors of a model (a header of {size:,} bytes)")
+        if (size := int.from_bytes(f.read(8), 'little')) > 2**23:
+            raise InputError(f"{path}: no safetensors of a model (a header of {size:,} bytes)")
     try:
-        with safe_open(path, 'pt') as f: found = {k: ((part := f.get_slice(k)).get_shape(), part.get_dtype()) for k in f.keys()}
+        with safe_open(path, 'pt') as f:
+            header = {k: ((part := f.get_slice(k)).get_shape(), part.get_dtype()) for k in f.keys()}
     except SafetensorError as e: raise InputError(f"{path}: damaged, no safetensors ({e})") from None
     wanted = {k: list(v.shape) for k, v in gen.state_dict().items()}
-    _same_keys(f"{path}: the weight ", found, wanted)
-    for k, (shape, kind) in found.items():
-        if shape != wanted[k]: raise InputError(f"{path}: {k} has the shape {shape}, by config.json it must be {wanted[k]}")
-        if kind not in ('F32', 'F16', 'I64'): raise InputError(f"{path}: {k} is of the kind {kind}; a model has F32 or F16")
+    _same_keys(f"{path}: the weight ", header, wanted)
+    for k, (shape, kind) in header.items():
+        if shape != wanted[k]:
+            raise InputError(f"{path}: {k} has the shape {shape}, by config.json it must be {wanted[k]}")
+        if kind not in ('F32', 'F16', 'I64'):
+            raise InputError(f"{path}: {k} is of the kind {kind}; a model has F32 or F16")
 
 # %% ../nbs/03c_generator.ipynb #5cde6751
 @patch(cls_method=True)
@@ -317,11 +334,14 @@ def from_pretrained(cls:Generator,
     try: conditions = _check_config(config)
     except InputError as e: raise InputError(f"{path}: {e}") from None
     _check_weights(weights, _on_paper(cls, config, conditions))
-    if sha256(weights) != config['sha256']: raise InputError(f"{weights}: damaged, or of another model (its SHA-256 isn't that of config.json)")
+    if sha256(weights) != config['sha256']:
+        raise InputError(f"{weights}: damaged, or of another model (its SHA-256 isn't that of config.json)")
     gen, values = _build(cls, config, conditions), load_file(weights)
-    if odd := [k for k, v in values.items() if not v.isfinite().all()]: raise InputError(f"{weights}: {odd[0]} holds numbers that aren't finite; the model is damaged")
+    if odd := [k for k, v in values.items() if not v.isfinite().all()]:
+        raise InputError(f"{weights}: {odd[0]} holds numbers that aren't finite; the model is damaged")
     if gen.model.flags and values['model.finding_net.flags'].tolist() != gen.model.flags:
-        raise InputError(f"{weights}: maps of the conditions {values['model.finding_net.flags'].tolist()}, but {path.name} says model.flags={gen.model.flags}")
+        raise InputError(f"{weights}: maps of the conditions {values['model.finding_net.flags'].tolist()}, "
+                         f"but {path.name} says model.flags={gen.model.flags}")
     gen.load_state_dict(values)
     gen.sha256 = config['sha256']
     return gen.to(device).eval()

@@ -27,7 +27,7 @@ class ReconstructionLoss(nn.Module):
 
     @property
     def log_scale(self)->Tensor:
-        "Logarithm of the scale, in units of [-1,1]; a tenfold parameter, so that it learns ten times as fast as weights do."
+        "Logarithm of the scale, in units of [-1,1]; a tenfold parameter: it learns ten times as fast as weights do."
         return (10*self.raw_scale).clamp(-7, 3)
 
     def forward(self,
@@ -164,7 +164,8 @@ class PatchDiscriminator(nn.Module):
         codes:Tensor, # (B,K)
     )->Tensor:        # (B,1,H/4,W/4)
         h = self.features(x)[-1]
-        fits = (h*self.embed(codes)[..., None, None]).mean(1, keepdim=True) # do patch and conditions agree? (Miyato & Koyama, 2018)
+        # do patch and conditions agree? (Miyato & Koyama, 2018)
+        fits = (h*self.embed(codes)[..., None, None]).mean(1, keepdim=True)
         return (self.out(h) + fits).float()
 
     def features(self,
@@ -190,6 +191,6 @@ class PerceptualLoss(nn.Module):
         x_hat:Tensor, # reconstruction (B,1,H,W)
         x:Tensor,     # images (B,1,H,W)
     )->Tensor:        # (B,)
-        with torch.no_grad(): seen = discriminator.features(x)
-        pairs = zip(discriminator.features(x_hat), seen)
-        return sum((a - b).float().abs().flatten(1).mean(1) for a, b in pairs)/len(seen)
+        with torch.no_grad(): real = discriminator.features(x)
+        pairs = zip(discriminator.features(x_hat), real)
+        return sum((a - b).float().abs().flatten(1).mean(1) for a, b in pairs)/len(real)

@@ -27,7 +27,8 @@ class AutoencoderPhase(nn.Module):
         perceptual_weight:float=0., # of the distance in its features, once it takes part
     ):
         super().__init__()
-        self.model, self.loss, self.discriminator, self.kl_weight, self.adversarial_weight = model, loss, discriminator, 1., 0.
+        self.model, self.loss, self.discriminator = model, loss, discriminator
+        self.kl_weight, self.adversarial_weight = 1., 0.
         self.perceptual, self.perceptual_weight = PerceptualLoss(), perceptual_weight
 
 # %% ../nbs/04a_phases.ipynb #8e59e563pa
@@ -36,21 +37,22 @@ def forward(self:AutoencoderPhase,
     x:Tensor,     # images (B,1,H,W) in [-1,1]
     codes:Tensor, # (B,K)
     draws:Draws,  # the noise
-)->dict:          # parts, as `VAELoss` names them; with a discriminator, also adversarial, perceptual, discriminator; with flags, finding
-    finding, shown = self.model.finding_net, codes
+)->dict:          # named as by `VAELoss`; also adversarial, perceptual, discriminator; with flags, finding
+    finding, all_codes = self.model.finding_net, codes
     if self.training:
         chance = draws.uniform('hide', (codes.shape[1] + 1,))
         codes = hide_conditions(codes, self.model.embed.unknown, chance, self.model.cond_dropout)
     out = self.model(x, codes, draws)
     parts = self.loss(out, x, self.kl_weight)
     if finding is not None:
-        parts['finding'] = flag_loss(finding.image_scores(x), shown[:, self.model.flags], finding.rate).mean()
+        parts['finding'] = flag_loss(finding.image_scores(x), all_codes[:, self.model.flags], finding.rate).mean()
         if self.training: parts['loss'] = parts['loss'] + parts['finding']
     if self.discriminator is None: return parts
     judged = self.judge(x, out.x_hat, codes) if self.adversarial_weight else [x.new_zeros(())]*3
     adversarial, perceptual, discriminator = judged
     if self.training:
-        parts['loss'] = parts['loss'] + self.adversarial_weight*adversarial + self.perceptual_weight*perceptual + discriminator
+        parts['loss'] = (parts['loss'] + self.adversarial_weight*adversarial + self.perceptual_weight*perceptual
+                         + discriminator)
     return parts | dict(adversarial=adversarial, perceptual=perceptual, discriminator=discriminator)
 
 @patch
@@ -92,7 +94,8 @@ class PriorPhase(nn.Module):
         m = self.generator.model
         q = m.encode(x, codes)
         z = q.z.sample(draws.normal('z', (m.latent_dim,)))
-        return z, q.u.sample(draws.normal('u', m.grid_shape)), m.prior_u(z, codes).mu, m.finding_net and m.finding_net.maps(x)
+        u, grid_mean = q.u.sample(draws.normal('u', m.grid_shape)), m.prior_u(z, codes).mu
+        return z, u, grid_mean, m.finding_net and m.finding_net.maps(x)
 
     @torch.no_grad()
     def set_scale(self,
@@ -101,7 +104,8 @@ class PriorPhase(nn.Module):
     ):
         "Measure the scales of the latents over the training images."
         dev = self.generator.device
-        zs, us, *_ = zip(*(self.latents(x.to(dev), c.to(dev), Draws(seed, 'scale', rows, dev)) for x, c, rows in batches))
+        zs, us, *_ = zip(*(self.latents(x.to(dev), c.to(dev), Draws(seed, 'scale', rows, dev))
+                           for x, c, rows in batches))
         self.generator.prior.set_scale(torch.cat(zs), torch.cat(us))
 
 # %% ../nbs/04a_phases.ipynb #2b6ecd36pa
@@ -112,10 +116,14 @@ def forward(self:PriorPhase,
     draws:Draws,  # the noise
 )->dict:          # loss, prior_z, prior_u and, with maps, prior_m
     model, p = self.generator.model, self.generator.prior
-    if self.training: codes = hide_conditions(codes, model.embed.unknown, draws.uniform('hide', (codes.shape[1] + 1,)), model.cond_dropout)
-    z, u, laid, m = self.latents(x, codes, draws)
-    z, u, given = p.scale_z(z), p.scale_u(u), [p.scale_u(laid)]
-    def loss(name, net, x, *given): return denoising_loss(net, x, draws.normal(f'{name} level'), draws.normal(f'{name} noise', x.shape[1:]), codes, *given).mean()
+    if self.training:
+        chance = draws.uniform('hide', (codes.shape[1] + 1,))
+        codes = hide_conditions(codes, model.embed.unknown, chance, model.cond_dropout)
+    z, u, grid_mean, m = self.latents(x, codes, draws)
+    z, u, given = p.scale_z(z), p.scale_u(u), [p.scale_u(grid_mean)]
+    def loss(name, net, x, *given):
+        level, noise = draws.normal(f'{name} level'), draws.normal(f'{name} noise', x.shape[1:])
+        return denoising_loss(net, x, level, noise, codes, *given).mean()
     losses = dict(prior_z=loss('z', p.z_net, z))
     if m is not None:
         losses['prior_m'] = loss('m', p.m_net, p.scale_m(m), z, *given)
