@@ -117,7 +117,7 @@ def under(self:Cache,
 )->Cache:
     "The same images under fewer conditions, or with ages in other bins."
     conditions = self.conditions.subset(list(names))
-    def binned(c): return replace(c, values=(), edges=age_edges, counts=()) if age_edges and c.name == 'age' else c
+    def binned(c): return replace(c, values=(), edges=age_edges, counts=()) if age_edges and c.unit == 'years' else c
     conditions = Conditions(map(binned, conditions), conditions.constants)
     other = copy(self)
     other.codes = conditions.encode_table(self.table)

@@ -65,6 +65,10 @@ def _check_name(name):
     "Sheets, columns and controls are called by it."
     if file_name(name, 'condition') in TAKEN: raise InputError(f"condition {name!r}: our tables have another column of that name; call it otherwise")
 
+def _usual_unit(name, edges):
+    "Most archives write `age: {edges: [...]}`, and say nothing of years."
+    return 'years' if name == 'age' and edges else ''
+
 def _check_value(name, v):
     "Values are shown: in tables, titles and pages."
     if not v.isprintable() or len(v) > 100: raise InputError(f"condition {name}: its value {v!r} must be printable and of at most 100 characters")
@@ -77,9 +81,13 @@ class Condition:
     values:tuple        # texts, in the order of their codes
     edges:tuple=()      # of the bins, where the values are bins of a number
     counts:tuple=()     # training images with each code, the unknown one last; empty before any training set is known
+    unit:str=None       # of the number: 'years', of a life, or ''; None: years for bins of a condition called age
 
     def __post_init__(self):
         _check_name(self.name)
+        if self.unit is None: object.__setattr__(self, 'unit', _usual_unit(self.name, self.edges))
+        if self.unit not in ('', 'years') or self.unit and not self.edges:
+            raise InputError(f"condition {self.name}: unit={self.unit!r}: a condition with edges may be in 'years'; else ''")
         if len(self.edges) > 256 or not all(map(math.isfinite, map(float, self.edges))):
             raise InputError(f"condition {self.name}: edges must be at most 256 numbers, not {list(self.edges)}")
         values = bin_labels(self.edges) if self.edges and not self.values else self.values
@@ -110,6 +118,11 @@ def unknown(self:Condition): return len(self.values)
 @patch(as_prop=True)
 def is_flag(self:Condition): return self.values == ('0', '1') # there or not, as cancer
 
+@patch(as_prop=True)
+def seen(self:Condition):
+    "Codes of the values that training images had; all of them before any training set is known."
+    return [k for k in range(self.unknown) if not self.counts or self.counts[k]]
+
 @patch
 def encode(self:Condition,
     value, # text or number; None, NaN, '' and the like are unknown
@@ -127,17 +140,17 @@ def number(self:Condition,
 )->float|None:
     "The number that would be binned, or None where this isn't one that can be."
     key = value_key(value)
-    if self.name == 'age' and re.fullmatch(r'\d{3}y', key): key = key[:3] # as DICOM writes it
+    if self.unit == 'years' and re.fullmatch(r'\d{3}y', key): key = key[:3] # as DICOM writes it
     if not _NUMBER.fullmatch(key): return None
     number = float(key)
-    plausible = math.isfinite(number) and (0 < number <= 120 if self.name == 'age' else True)
+    plausible = math.isfinite(number) and (0 < number <= 120 if self.unit == 'years' else True)
     return number if self.edges and plausible else None
 
 @patch(as_prop=True)
 def allowed(self:Condition):
     "What may be asked for, in words."
-    return ('a number' + (' of years up to 120' if self.name == 'age' else '') + ', or ' if self.edges else '') + \
-        f"one of {', '.join(self.values)}"
+    number = {'': 'a number, or ', 'years': 'a number of years up to 120, or '}[self.unit] if self.edges else ''
+    return f"{number}one of {', '.join(self.values)}"
 
 # %% ../nbs/00d_conditions.ipynb #e0719fccapb
 @patch
@@ -215,7 +228,8 @@ def unknown(self:Conditions)->np.ndarray: # int64 (K,)
 @patch
 def to_dict(self:Conditions):
     "As plain values."
-    conditions = [dict(name=c.name, values=list(c.values), edges=list(c.edges), counts=list(c.counts)) for c in self]
+    conditions = [dict(name=c.name, values=list(c.values), edges=list(c.edges), counts=list(c.counts))
+                  | ({} if c.unit == _usual_unit(c.name, c.edges) else dict(unit=c.unit)) for c in self]
     return {'conditions': conditions} | ({'constants': dict(self.constants)} if self.constants else {})
 
 @patch(cls_method=True)
@@ -234,8 +248,10 @@ def from_dict(cls:Conditions,
 def _fields(c):
     "A condition's fields, each of the kind that `to_dict` writes."
     kinds = dict(name=str, values=str, edges=(int, float), counts=int)
-    if set(c) != set(kinds): raise KeyError(', '.join(sorted(set(c) ^ set(kinds))))
-    return {k: c[k] if k == 'name' else tuple(_listed(k, c[k], kind)) for k, kind in kinds.items()}
+    if odd := set(c) - {'unit'} ^ set(kinds): raise KeyError(', '.join(sorted(odd)))
+    if not isinstance(c.get('unit', ''), str): raise TypeError(f"unit can't be {c['unit']!r}")
+    fields = {k: c[k] if k == 'name' else tuple(_listed(k, c[k], kind)) for k, kind in kinds.items()}
+    return fields | dict(unit=c.get('unit'))
 
 def _listed(key, v, kind):
     "`v`, a list of this kind; of 64 at most where it is of conditions."
@@ -283,6 +299,28 @@ def decode(self:Conditions,
     codes = np.asarray(codes)
     if codes.ndim == 2: return [self.decode(row) for row in codes]
     return {c.name: c.label(code) for c, code in zip(self, codes)}
+
+# %% ../nbs/00d_conditions.ipynb #cap00002
+@patch
+def caption(self:Conditions,
+    codes, # of an image (K,)
+)->str:    # such as 'CC L 60-64 cancer'
+    "Conditions as they stand above an image."
+    def word(c, label):
+        if c.is_flag: return {'0': '', '1': c.name}.get(label, f'{c.name}?')
+        return f'{c.name} {label}' if label.isdigit() or label == 'unknown' else label
+    return ' '.join(filter(None, (word(c, c.label(code)) for c, code in zip(self, codes))))
+
+# %% ../nbs/00d_conditions.ipynb #var00002
+@patch
+def vary(self:Conditions,
+    codes, # of an image (K,)
+    draw,  # codes (N,K) to N images
+)->dict:   # condition: {value: image}
+    "Images in which one condition at a time is another."
+    rows = [np.where(np.arange(len(self)) == k, v, codes) for k, c in enumerate(self) for v in c.seen]
+    images = iter(draw(np.stack(rows).astype(np.int64)) if rows else ())
+    return {c.name: {c.label(v): next(images) for v in c.seen} for c in self}
 
 # %% ../nbs/00d_conditions.ipynb #6f8d0374
 def plain_name(

@@ -215,8 +215,7 @@ def _asking(self:Explorer):
     "Controls of conditions, women and the walk."
     s, wide, look = self.studio, W.Layout(width='290px'), dict(description_width='100px')
     def condition(c):
-        seen = [(c.label(v), v) for v in range(c.unknown) if not c.counts or c.counts[v]]
-        options = [('any', c.unknown), *seen]
+        options = [('any', c.unknown), *((c.label(v), v) for v in c.seen)]
         return _named(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look), f"condition-{re.sub(r'[^a-zA-Z0-9_]', '-', c.name)}")
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
     self.seed = _named(W.BoundedIntText(0, min=0, max=2**31 - 1, description='woman', layout=W.Layout(width='190px'), style=look), 'seed')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REAL', 'to_uint', 'to_float', 'image_grid', 'save_png', 'new_figure', 'show_images', 'sheet_note', 'sheet_path',
-           'captioned', 'save_sheet']
+           'captioned', 'save_sheet', 'write_pages']
 
 # %% ../nbs/00h_figures.ipynb #figuresx
 import io, math, textwrap
@@ -162,3 +162,16 @@ def save_sheet(
             for private in (Path(folder)/'private', path.parent): private.chmod(0o700)
     save_png(path, sheet, {'Comment': sheet_note(name)})
     return sheet
+
+# %% ../nbs/00h_figures.ipynb #pdf00002
+def write_pages(
+    path,         # the PDF
+    pages,        # matplotlib Figures, one after the other; None: left out
+    about:dict,   # what the file says of itself, such as its Title
+    dpi='figure', # of what is drawn as pixels
+):
+    "Write figures as a PDF, whole or not at all."
+    from matplotlib.backends.backend_pdf import PdfPages
+    with atomic_file(path) as f, PdfPages(f, metadata=about) as pdf:
+        for page in pages:
+            if page is not None: pdf.savefig(page, dpi=dpi)

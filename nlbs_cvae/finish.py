@@ -20,12 +20,12 @@ import numpy as np, pandas as pd
 
 from .core import InputError, atomic_file, progress, read_json, sha256, unkept, write_atomic, write_json
 from .conditions import Conditions
+from .figures import write_pages
 from .mapping import Mapping
 from .metadata import id_key
 from .splits import check_leakage, split_subjects
 from .prepare import Claim, Plan, check_faults, is_still, mark_identical, mark_labels, quarantine
-from .inspection import (cache_oddities, page_counts, page_images, page_intensity, page_odd, page_outliers,
-                                  write_pages)
+from .inspection import (cache_oddities, page_counts, page_images, page_intensity, page_odd, page_outliers)
 
 # %% ../nbs/01k_finish.ipynb #43d1489a
 def make_splits(
@@ -216,7 +216,7 @@ def finish_cache(
     write_pages(plan.private/'report.pdf', [
         page_counts(public, Conditions.from_dict(about['conditions'])), page_odd(faults, findings, len(plan.table)),
         page_outliers(images, good := [r for r in records if not r['fault']], plan.table), page_intensity(good),
-        page_images(images, public)])
+        page_images(images, public)], dict(Title='Preparation report (private)'))
     write_json(plan.cache/'cache.json', about)
     _remove(plan.folder)
 

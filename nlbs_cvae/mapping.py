@@ -79,8 +79,8 @@ def conditions(self:Mapping,
 )->Conditions:
     "The conditions that the mapping declares."
     def make(name, d):
-        if d == 'years': return Condition(name, (), age_edges)
-        if isinstance(d, dict): return Condition(name, (), _floats(f'{self.name}: {name}', d['edges']))
+        if d == 'years': return Condition(name, (), age_edges, unit='years')
+        if isinstance(d, dict): return Condition(name, (), _floats(f'{self.name}: {name}', d['edges']), unit=d.get('unit'))
         return Condition(name, tuple(d))
     there = {n: d for n, d in self.declared.items() if df is None or n in df and df[n].notna().any()}
     if not there: raise InputError(f"mapping{unkept(f' {self.name}')}: the table has a value for none of {', '.join(self.declared)}")
@@ -140,8 +140,9 @@ def _check_mapping(place, m):
         for column, v in getattr(m, name).items():
             check(isinstance(v, dict if name == 'translate' else list), f"{name}.{column} is of the wrong kind: {unkept(repr(v), f'a {type(v).__name__}')}")
     for name, d in m.declared.items():
-        kind = d == 'years' or isinstance(d, list) or isinstance(d, dict) and set(d) == {'edges'} and isinstance(d['edges'], list)
-        check(kind, f"conditions.{name} must be a list of values, years, or {{edges: [...]}}, not {d!r}")
+        binned = isinstance(d, dict) and set(d) - {'unit'} == {'edges'} and isinstance(d['edges'], list)
+        check(binned or d == 'years' or isinstance(d, list),
+              f"conditions.{name} must be a list of values, years, or {{edges: [...], unit: years}}, not {d!r}")
     for text in [m.lines, m.collapsed, *(r.get('pattern', '') for r in m.derive.values())]:
         try: re.compile(text)
         except re.error as e: raise InputError(f"{place}: pattern {text!r}: {e}") from None

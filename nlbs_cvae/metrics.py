@@ -353,9 +353,8 @@ def auc(
     negative, # numbers that should be low (Q,)
 )->float:     # .5: no difference
     "Chance that one of the first is higher than one of the second."
-    from scipy.stats import rankdata
-    ranks = rankdata(np.concatenate([positive, negative]))
-    return float((ranks[:len(positive)].sum()/len(positive) - (len(positive) + 1)/2)/len(negative))
+    from scipy.stats import mannwhitneyu
+    return float(mannwhitneyu(positive, negative, method='asymptotic').statistic)/(len(positive)*len(negative))
 
 # %% ../nbs/06d_metrics.ipynb #b6759ba7
 def privacy_scores(

@@ -9,7 +9,7 @@ __all__ = ['COLOURS', 'LIMITS', 'new_page', 'put_table', 'put_images', 'shown', 
            'again', 'how_drawn', 'plot_training']
 
 # %% ../nbs/06h_pages.ipynb #pagesx
-import shlex
+import shlex, textwrap
 
 import numpy as np
 
@@ -111,12 +111,7 @@ def labels(
     codes, # of images (N,K)
 )->list:   # a short text for each
     "Conditions as titles of images."
-    plain = ('view', 'laterality', 'age')
-    text = lambda row, first: ' '.join(c.label(v) if first else f'{c.name.replace("_", " ")} {c.label(v)}'
-                                       for c, v in zip(e.generator.conditions, map(int, row))
-                                       if v != c.unknown and (c.name in plain) == first)
-    return ['\n'.join(filter(None, (text(row, True), text(row, False).replace('false positive', 'fp'))))
-            for row in codes]
+    return [textwrap.fill(e.generator.conditions.caption(row), 18) for row in codes]
 
 def women(n:int)->str:
     "'1 woman', '2 women'."

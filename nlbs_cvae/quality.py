@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np, torch
-from fastai.callback.schedule import combined_cos
 from torch import Tensor, nn
 
 from .core import read_json, sha256, write_atomic, write_json
@@ -27,9 +26,10 @@ from .dataset import get_dls, images_at
 from .cvae import Draws, count_parameters
 from .findings import keep_read_flags
 from .generator import Generator
-from .losses import active_units, kl_schedule
+from .losses import active_units
 from .phases import PriorPhase
-from .training import make_autoencoder_phase, make_model, make_prior, training_batches
+from .callbacks import learned_weights, move_average, put_weights, warmup_cosine
+from .training import make_autoencoder_phase, make_model, make_prior, training_batches, weight_schedules
 from .extractors import efflite0, features
 from .metrics import distances, frechet, moments, neighbour_scores
 from .studio import open_training_images
@@ -86,19 +86,16 @@ def fit_for(
     moved=lambda done: None, # told the share of the time that is used
 )->int:                # steps made
     "Train for a time; the phase ends with its averaged weights."
-    step, rate, steps = bare_step(phase.train(), lr), combined_cos(.05, lr/20, lr, lr/100), 0
-    params = [p for p in phase.parameters() if p.requires_grad]
-    average, start = [p.detach().clone() for p in params], used()
+    step, rate, steps = bare_step(phase.train(), lr), warmup_cosine(lr).scheds['lr'], 0
+    average, start = [p.detach().clone() for p in learned_weights(phase)], used()
     for x, codes, rows, epoch in endless(dl):
         if (done := (used() - start)/seconds) >= 1: break
         moved(done)
         for g in step.opt.param_groups: g['lr'] = float(rate(done))
         step(x, codes, Draws(seed, epoch, rows, x.device))
         steps += 1
-        if ema: torch._foreach_lerp_(average, [p.detach() for p in params], 1 - min(ema, (1 + steps)/(10 + steps)))
-    if ema:
-        with torch.no_grad():
-            for p, a in zip(params, average): p.copy_(a)
+        if ema: move_average(average, learned_weights(phase), steps, ema)
+    if ema: put_weights(phase, average)
     phase.eval()
     return steps
 
@@ -128,9 +125,8 @@ def train_ours(
     t, seed = s.training, s.training.seed
     dl = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0]
     phase = make_autoencoder_phase(s, model := make_model(s, cache.conditions)).to(device_name())
-    def moved(done):
-        phase.kl_weight = t.kl_weight*kl_schedule(done, t.kl_annealing, t.kl_warmup, t.kl_cycles)
-        phase.adversarial_weight = t.adversarial_weight*(done >= t.adversarial_start)
+    kl, adversarial = weight_schedules(t)
+    def moved(done): phase.kl_weight, phase.adversarial_weight = kl.weight_at(done), adversarial.weight_at(done)
     steps = [fit_for(seconds*(1 - prior_share if t.prior_epochs else 1), phase, dl, t.learning_rate, t.ema, seed, moved)]
     if t.prior_epochs: keep_read_flags(model, cache)
     gen = Generator(model, make_prior(s, model) if t.prior_epochs else None, cache.conditions).to(device_name())

@@ -9,7 +9,8 @@ __all__ = ['PAGES', 'STAYS', 'write_report', 'evaluation_section', 'complete_car
 import re
 from pathlib import Path
 
-from .core import atomic_file, command, own_files, write_atomic
+from .core import command, own_files, write_atomic
+from .figures import write_pages
 from .settings import words
 from .measure import Evaluation, measure, metrics_folder, open_evaluation, write_metrics
 from .marks import verdict
@@ -26,13 +27,11 @@ def write_report(
     e:Evaluation, public:bool=False, # leave real images out
 )->Path:
     "Write `metrics/evaluation_report.pdf`."
-    from matplotlib.backends.backend_pdf import PdfPages
     path = metrics_folder(e)/'evaluation_report.pdf'
     about = dict(Title=f'Synthetic mammograms: evaluation of {e.folder.path.name}',
                  Subject='no real images' if public else 'shows real images of women: private',
                  Creator=f'NLBS-CVAE {e.about["version"]}')
-    with atomic_file(path) as f, PdfPages(f, metadata=about) as pdf:
-        for page in PAGES: pdf.savefig(page(e, public), dpi=150)
+    write_pages(path, (page(e, public) for page in PAGES), about, dpi=150)
     if public: (path.parent/STAYS).unlink(missing_ok=True)
     else: write_atomic(path.parent/STAYS, f'/{path.name}\n')
     return path

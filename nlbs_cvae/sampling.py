@@ -9,6 +9,7 @@ __all__ = ['FORMATS', 'image_label', 'wanted_labels', 'write_image', 'generate',
 
 # %% ../nbs/06b_sampling.ipynb #samplingx
 import math, os, tempfile
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from .core import InputError, command, progress, rng, sha256, write_atomic
 from .conditions import Conditions
 from .figures import image_grid, new_figure, save_png, show_images, to_uint
 from .dicom import write_dicom, written_side, written_view
-from .diffusion import Sampler
 from .generator import Generator
 from .folders import (folder_entries, write_plan, dicom_name, hold_folder, is_our_name, is_ours, png_name,
                                read_images, read_manifest, read_plan)
@@ -248,11 +248,9 @@ def vary_conditions(
     **kwargs,            # steps, guidance, temperature
 )->dict:                 # condition: {value: image (H,W)}
     "One condition changed at a time, through the values that the model has seen."
-    base, conds = read_codes(generator.conditions, base)[0], list(generator.conditions)
-    values = [[v for v in range(c.unknown) if not c.counts or c.counts[v] > 0] for c in conds]
-    codes = np.stack([np.where(np.arange(len(conds)) == k, v, base) for k, vs in enumerate(values) for v in vs])
-    x = iter(_same_noise(generator, codes, seed, **kwargs))
-    return {c.name: {c.label(v): next(x) for v in vs} for c, vs in zip(conds, values)}
+    draw = partial(generator.sample, seed=seed, same=True, **kwargs)
+    base = read_codes(generator.conditions, base)[0]
+    return generator.conditions.vary(base, lambda codes: draw(torch.as_tensor(codes))[:, 0].cpu().numpy())
 
 def condition_sheet(
     generator:Generator, # the model
@@ -270,9 +268,6 @@ def condition_sheet(
             ax.set_title(f'{name} {value}', fontsize=7)
     return fig
 
-def _same_noise(generator, codes, seed, steps=24, guidance=1., temperature=1.):
-    "Images of several conditions from one and the same noise (N,H,W)."
-    return generator.sample(torch.as_tensor(codes), seed, sampler=Sampler(steps, guidance, temperature), same=True)[:, 0].cpu().numpy()
 
 # %% ../nbs/06b_sampling.ipynb #7b455327
 def interpolation_sheet(

@@ -23,7 +23,7 @@ from .core import InputError, make_folder
 from .settings import load_settings
 from .figures import to_float, to_uint
 from .cache import Cache, cache_of
-from .dataset import NLBSDataset, title
+from .dataset import NLBSDataset
 from .cvae import Draws
 from .diffusion import Sampler
 from .generator import slerp
@@ -289,12 +289,8 @@ def every_condition(self:Studio,
     watch=ignore,
 )->dict:             # condition: {value: image (H,W)}
     "The present image, one condition changed at a time, through the values that the model has seen."
-    asked = [(c, v) for c in self.generator.conditions for v in range(c.unknown) if not c.counts or c.counts[v]]
-    at = self.generator.conditions.index
-    codes = [tuple(v if k == at(c.name) else old for k, old in enumerate(self.recipe.codes)) for c, v in asked]
-    sheet = {c.name: {} for c, _ in asked}
-    for (c, v), x in zip(asked, self.images([replace(self.recipe, codes=cs) for cs in codes], steps, watch)): sheet[c.name][c.label(v)] = x
-    return sheet
+    def draw(codes): return self.images([replace(self.recipe, codes=tuple(cs)) for cs in codes.tolist()], steps, watch)
+    return self.generator.conditions.vary(self.recipe.codes, draw)
 
 @patch
 def walk(self:Studio,
@@ -346,7 +342,8 @@ def nearest(self:Studio,
     rows = self.cache.rows('train')
     def neighbour(i):
         row, real = int(rows[i]), to_float(self.cache.images[rows[i]])
-        return Neighbour(row, distance[i].item(), title(self.cache.conditions, self.cache.codes[row]), real)
+        caption = self.cache.conditions.caption(self.cache.codes[row])
+        return Neighbour(row, distance[i].item(), caption, real)
     return [neighbour(i) for i in distance.argsort()[:n].tolist()], usual
 
 # %% ../nbs/08_studio.ipynb #ccd60e03

@@ -109,7 +109,7 @@ def test_killed_in_the_middle_goes_on(archive, reference, tmp_path):
 def test_killed_while_finishing(archive, reference, tmp_path):
     "All chunks are there, the process died while it wrote the cache."
     cache, log = tmp_path/'cache', tmp_path/'log'
-    dies = SLOW.replace('cache.nlbs_prepare()', 'import signal\nfrom nlbs_cvae import finish\nfinish.write_pages = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\ncache.nlbs_prepare()')
+    dies = SLOW.replace('cache.nlbs_prepare()', 'import signal\nfrom nlbs_cvae import finish\nfinish.write_pages = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\ncache.nlbs_prepare()')
     process = subprocess.run([*script(tmp_path, dies), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION)],
                              env={**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '0'}, capture_output=True)
     assert process.returncode == -signal.SIGKILL and (cache/'images.npy').exists() and not is_complete(cache)
