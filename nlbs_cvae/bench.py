@@ -92,21 +92,26 @@ def environment(
 )->dict:
     "Date, machine class, versions and commit."
     found = {}
-    for name in ('nlbs-cvae', 'torch', 'numpy', 'fastai', 'pydicom', 'opencv-python-headless', 'torchmetrics', 'scipy', *PEERS):
+    for name in ('nlbs-cvae', 'torch', 'numpy', 'fastai', 'pydicom', 'opencv-python-headless', 'torchmetrics', 'scipy',
+                 *PEERS):
         try: found[name] = version(name)
         except PackageNotFoundError: pass
     cpu = [l.split(':')[1].strip() for l in _lines('/proc/cpuinfo') if l.startswith('model name')]
     memory = [int(l.split()[1])/2**20 for l in _lines('/proc/meminfo') if l.startswith('MemTotal')]
-    return dict(date=time.strftime('%Y-%m-%d'), cpu=cpu[0] if cpu else platform.machine(), cores=cores(), threads=torch.get_num_threads(),
-                memory_gb=round(memory[0]) if memory else None, load=round(os.getloadavg()[0], 1), python=platform.python_version(),
-                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', versions=found, commit=commit or git_commit())
+    return dict(date=time.strftime('%Y-%m-%d'), cpu=cpu[0] if cpu else platform.machine(), cores=cores(),
+                threads=torch.get_num_threads(),
+                memory_gb=round(memory[0]) if memory else None, load=round(os.getloadavg()[0], 1),
+                python=platform.python_version(),
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', versions=found,
+                commit=commit or git_commit())
 
 def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 def need_peers():
     "An `InputError` where what we compare with isn't installed."
     absent = [n for n in PEERS if not _installed(n)]
-    if absent: raise InputError(f"peers=True, but {', '.join(absent)} isn't installed: pip install -c constraints.txt {' '.join(absent)}")
+    if absent: raise InputError(f"peers=True, but {', '.join(absent)} isn't installed: "
+                                f"pip install -c constraints.txt {' '.join(absent)}")
 
 def _installed(name):
     try: return bool(version(name))
@@ -133,7 +138,8 @@ class Size:
 
 SIZES = dict(tiny=Size(),
     quick=Size(3, 1, (3062, 2394), 256, 512, 26_988, 64, 2, 16, ((1280, 500),), False, 128, (64, 128, 256), (32, 128)),
-    full=Size(7, 4, (3062, 2394), 256, 2048, 26_988, 64, 4, 16, ((1280, 1000), (2048, 1000)), True, 128, (32, 64, 128, 256), (32, 128, 512)))
+    full=Size(7, 4, (3062, 2394), 256, 2048, 26_988, 64, 4, 16, ((1280, 1000), (2048, 1000)), True, 128,
+              (32, 64, 128, 256), (32, 128, 512)))
 
 def size_of(
     name:str, # 'tiny', 'quick', 'full'
@@ -186,8 +192,12 @@ def ratio_changes(
     "Ratios before and now."
     files = [Path(out)/f'benchmark{o}.json' for o in ('.previous', '')]
     if not all(f.exists() for f in files): return pd.DataFrame()
-    before, after = ({(r['section'], r['name']): r['ratio'] for r in read_json(f)['rows'] if 'ratio' in r and r['kind'] != 'ours'} for f in files)
-    return pd.DataFrame([dict(section=k[0], name=k[1], before=before[k], now=after[k], change=after[k]/before[k] - 1) for k in after if k in before])
+    def ratios(f):
+        rows = [r for r in read_json(f)['rows'] if 'ratio' in r and r['kind'] != 'ours']
+        return {(r['section'], r['name']): r['ratio'] for r in rows}
+    before, after = map(ratios, files)
+    return pd.DataFrame([dict(section=k[0], name=k[1], before=before[k], now=after[k], change=after[k]/before[k] - 1)
+                         for k in after if k in before])
 
 # %% ../nbs/08c_bench.ipynb #4e950c7c
 def table(
@@ -198,7 +208,11 @@ def table(
     if 'ratio' in df:
         df['ratio'] = [f'{r:.2f} ({a:.2f} to {b:.2f})' for r, a, b in zip(df.ratio, df.low, df.high)]
         df = df.drop(columns=['low', 'high', 'rounds', 'note'])
-    return df.map(lambda v: '' if pd.isna(v) else f'{v:.3g}' if isinstance(v, float) and abs(v) < 1000 else f'{v:,.0f}' if isinstance(v, (int, float)) else v)
+    def shown(v):
+        if pd.isna(v): return ''
+        if isinstance(v, float) and abs(v) < 1000: return f'{v:.3g}'
+        return f'{v:,.0f}' if isinstance(v, (int, float)) else v
+    return df.map(shown)
 
 def plot_ratios(
     rows:list, # of `standing`, from all sections

@@ -17,7 +17,8 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .core import (InputError, NO_ROOM, being_marked, command, made_here, make_folder, mark_made, own_files, read_json,
+from .core import (InputError, NO_ROOM, being_marked, command, made_here, make_folder, mark_made, own_files,
+                            read_json,
                             refuse_inside, sha256, unkept)
 from .settings import DataSettings, image_shape, load_preparation
 from .conditions import Conditions
@@ -34,7 +35,8 @@ class Cache:
         path, # folder that `prepare_cache` made
     ):
         self.path = Path(path)
-        if not is_complete(path): raise InputError(f"{unkept(path, Path(path).name)}: no finished cache: run nlbs_prepare, which goes on where it was")
+        if not is_complete(path): raise InputError(f"{unkept(path, Path(path).name)}: no finished cache: "
+                                                   "run nlbs_prepare, which goes on where it was")
         self.about, self.sources = read_json(self.path/'cache.json'), 'not compared'
         if self.about.get('version') != VERSION: raise InputError(_other_form(path, self.about))
         self.fingerprint, self.resolution = self.about['fingerprint'], tuple(self.about['resolution'])
@@ -48,9 +50,11 @@ class Cache:
         "Map the images; a copy that was cut short is noticed."
         try: self.images = np.load(self.path/'images.npy', mmap_mode='r')
         except (OSError, ValueError) as e:
-            raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: not whole ({e}): copy it again") from None
+            raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: not whole ({e}): "
+                             "copy it again") from None
         if self.images.shape != (len(self.table), *self.resolution):
-            raise InputError(f"{unkept(self.path, 'the cache')}: images.npy {self.images.shape} does not go with table.csv: copy it again")
+            raise InputError(f"{unkept(self.path, 'the cache')}: "
+                             f"images.npy {self.images.shape} does not go with table.csv: copy it again")
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -62,7 +66,8 @@ class Cache:
         self._map()
 
 def _other_form(path, about):
-    return (f"{unkept(path, Path(path).name)}: a cache of form {about.get('version')}, this is form {VERSION}: tables and images are read otherwise now; "
+    return (f"{unkept(path, Path(path).name)}: a cache of form {about.get('version')}, this is form {VERSION}: "
+            "tables and images are read otherwise now; "
             "renew it (nlbs_prepare with the same options and --renew; the splits stay)")
 
 # %% ../nbs/01l_cache.ipynb #sml0003
@@ -73,8 +78,8 @@ def check_same(self:Cache,
 ):
     "An `InputError` where the images aren't those of another time."
     if fingerprint and fingerprint != self.fingerprint:
-        raise InputError(f"{self.path}: not the images that {what} (cache fingerprint {self.fingerprint[:12]}, there {fingerprint[:12]}); "
-                         "point data.cache to those")
+        raise InputError(f"{self.path}: not the images that {what} (cache fingerprint {self.fingerprint[:12]}, "
+                         f"there {fingerprint[:12]}); point data.cache to those")
 
 # %% ../nbs/01l_cache.ipynb #3aeccb90a
 def is_complete(
@@ -84,7 +89,8 @@ def is_complete(
     file = Path(path)/'cache.json'
     if not file.exists(): return False
     about = read_json(file)
-    if not isinstance(about, dict): raise InputError(f"{unkept(file, file.name)}: this is no cache's; name another folder")
+    if not isinstance(about, dict):
+        raise InputError(f"{unkept(file, file.name)}: this is no cache's; name another folder")
     return bool(about.get('complete'))
 
 def origin(
@@ -93,21 +99,24 @@ def origin(
     "What a cache was made from."
     m = cache.about['made_from']
     named = [f"table {t['name']} ({t['sha256'][:8]})" for t in m['tables']] or ["no table, the files' headers"]
-    return f"{', '.join(named)}; mapping {m['mapping']['name']} ({m['mapping']['sha256'][:8]}); {m['count']:,} files ({m['files'][:8]}); cache {cache.fingerprint[:12]} ({cache.sources})"
+    return (f"{', '.join(named)}; mapping {m['mapping']['name']} ({m['mapping']['sha256'][:8]}); "
+            f"{m['count']:,} files ({m['files'][:8]}); cache {cache.fingerprint[:12]} ({cache.sources})")
 
 @patch
 def rows(self:Cache,
     split:str='', # 'train', 'valid' or 'test'; '': all
 )->np.ndarray:    # int64
     "Rows of a split."
-    if split not in ('', 'train', 'valid', 'test'): raise InputError(f"split {split!r}: there are train, valid and test")
+    if split not in ('', 'train', 'valid', 'test'):
+        raise InputError(f"split {split!r}: there are train, valid and test")
     return np.flatnonzero(self.table.split == split) if split else np.arange(len(self))
 
 @patch
 def verify(self:Cache):
     "Read all of images.npy; an `InputError` where it is not the file that was prepared."
     if sha256(self.path/'images.npy') != self.about['images_sha256']:
-        raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: damaged, its SHA-256 is not that of cache.json: copy it again")
+        raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: "
+                         "damaged, its SHA-256 is not that of cache.json: copy it again")
 
 # %% ../nbs/01l_cache.ipynb #3aeccb90b
 @patch
@@ -138,7 +147,8 @@ def cache_folder(
     name = f'{archive.name}-cache-{h if h == w else f"{h}x{w}"}'
     if patches:
         p = dict(stride=h, min_foreground=.5, most=8) | patches
-        name += '-patches' + f"-every{p['stride']}"*(p['stride'] != h) + f"-breast{p['min_foreground']:g}"*(p['min_foreground'] != .5) + f"-most{p['most']}"*(p['most'] != 8)
+        name += ('-patches' + f"-every{p['stride']}"*(p['stride'] != h)
+                 + f"-breast{p['min_foreground']:g}"*(p['min_foreground'] != .5) + f"-most{p['most']}"*(p['most'] != 8))
     return archive.with_name(name)
 
 def patches_of(
@@ -146,7 +156,8 @@ def patches_of(
 )->dict|None: # keyword arguments of `patches`; None: whole images
     "The patches that settings ask for."
     if not d.patch_size: return None
-    return dict(size=d.patch_size, stride=d.patch_stride or d.patch_size, min_foreground=d.patch_foreground, most=d.patch_most)
+    return dict(size=d.patch_size, stride=d.patch_stride or d.patch_size, min_foreground=d.patch_foreground,
+                most=d.patch_most)
 
 def cache_of(
     d:DataSettings,
@@ -170,16 +181,19 @@ class Request:
     def here(self): return bool(self.archive.name) and self.archive.is_dir() # can the sources be seen?
 
 def make_request(
-    archive, table='', mapping='nlbs', cache='', resolution=256, window=0, min_foreground=.02, split=(.7, .15, .15), split_seed=0, patches=None
+    archive, table='', mapping='nlbs', cache='', resolution=256, window=0, min_foreground=.02, split=(.7, .15, .15),
+    split_seed=0, patches=None
 )->Request:
     "A request from the arguments of `prepare_cache`."
     folder = cache_folder(archive, cache, resolution, patches)
     if patches: patches = dict(stride=patches['size'], min_foreground=.5, most=8) | patches
     archive = Path(archive).absolute() if str(archive) else Path()
-    moved = Path(str(mapping)).suffix in ('.yaml', '.yml') and not Path(str(mapping)).is_file() and not archive.is_dir() and is_complete(folder)
+    is_file = Path(str(mapping)).suffix in ('.yaml', '.yml')
+    moved = is_file and not Path(str(mapping)).is_file() and not archive.is_dir() and is_complete(folder)
     settings = dict(resolution=list(image_shape(resolution)), window=window, min_foreground=float(min_foreground),
                     split=[float(s) for s in split], split_seed=split_seed, patches=patches)
-    return Request(archive, str(table), None if moved else Mapping.load(mapping), str(getattr(mapping, 'name', mapping)), folder, settings, patches)
+    return Request(archive, str(table), None if moved else Mapping.load(mapping),
+                   str(getattr(mapping, 'name', mapping)), folder, settings, patches)
 
 def _tables(r):
     "The tables of a request; none where a mapping needs none."
@@ -195,13 +209,16 @@ def changes(
     made, was = about['made_from'], about['settings']
     found = [f"made with {k}={was.get(k)}, asked for is {v}" for k, v in r.settings.items() if was.get(k) != v]
     if r.mapping and mapping_hash(r.mapping) != made['mapping']['sha256']:
-        found.append(f"made with mapping={made['mapping']['name']}, asked for is {r.mapping.name}" if r.mapping.name != made['mapping']['name']
+        found.append(f"made with mapping={made['mapping']['name']}, asked for is {r.mapping.name}"
+                     if r.mapping.name != made['mapping']['name']
                      else f"mapping {r.mapping.name} says something else")
-    if not r.here or not r.mapping: return found + (_other_tables(r, made) if r.table and Path(r.table).is_file() else [])
+    if not r.here or not r.mapping:
+        return found + (_other_tables(r, made) if r.table and Path(r.table).is_file() else [])
     found += _other_tables(r, made)
     if made['names'] != names_hash(r.mapping, r.archive): found.append('there are other files')
     rows = changed_files(r.cache, r.archive) or []
-    if len(rows) == made['count']: found.append(f"none of the {len(rows)} files is as it was (is the disk there? Without data.archive a cache is used as it was made)")
+    if len(rows) == made['count']: found.append(f"none of the {len(rows)} files is as it was (is the disk there? "
+                                                "Without data.archive a cache is used as it was made)")
     elif rows: found.append(f"{len(rows)} file{'s'*(len(rows) > 1)} (row {rows[0]}{' …'*(len(rows) > 1)})")
     return found
 
@@ -217,61 +234,82 @@ def check_made(
     r:Request,
     renew:bool=False, # only what can't be renewed is refused
 ):
-    "An `InputError` where the finished cache of a request was made from something else: what changed, and the command that mends it."
+    "An `InputError` where a finished cache was made from something else: what changed, and the command that mends it."
     was = read_json(r.cache/'cache.json').get('settings', {})
     if other := [k for k in ('split', 'split_seed') if was.get(k) != r.settings[k]]:
-        raise InputError(f"{unkept(r.cache, r.cache.name)}: this cache was made with {other[0]}={was.get(other[0])}, asked for is {r.settings[other[0]]}: a split once made "
+        raise InputError(f"{unkept(r.cache, r.cache.name)}: this cache was made with {other[0]}={was.get(other[0])}, "
+                         f"asked for is {r.settings[other[0]]}: a split once made "
                          "never changes; ask for the same, or name another cache (data.cache)")
     if not renew and (found := changes(r)):
         word = f"changed since this cache was made: {'; '.join(found)}"
-        raise InputError(f"{r.cache.name}: {word}. Renew it (nlbs_prepare with the same options and --renew), or name another cache (data.cache)",
+        raise InputError(f"{r.cache.name}: {word}. Renew it (nlbs_prepare with the same options and --renew), "
+                         "or name another cache (data.cache)",
                          f"{r.cache}: {word}. Name another cache (data.cache), or renew it{_way_out(r)}")
 
 def _way_out(r):
     "The command that renews a cache."
     usual, now = make_request('a').settings, r.settings
-    options = dict(table=r.table, mapping=r.named*(r.named != 'nlbs'), cache=str(r.cache)*(r.cache != cache_folder(r.archive, '', now['resolution'], r.patches)),
-                   resolution='x'.join(map(str, dict.fromkeys(now['resolution'])))*(not r.patches and now['resolution'] != usual['resolution']))
+    options = dict(table=r.table, mapping=r.named*(r.named != 'nlbs'),
+                   cache=str(r.cache)*(r.cache != cache_folder(r.archive, '', now['resolution'], r.patches)),
+                   resolution='x'.join(map(str, dict.fromkeys(now['resolution'])))
+                              *(not r.patches and now['resolution'] != usual['resolution']))
     options |= {k: str(now[k]) for k in ('window', 'min_foreground', 'split_seed') if now[k] != usual[k]}
-    if r.patches: options |= {f'patch_{k}': str(r.patches[v]) for k, v in (('size', 'size'), ('stride', 'stride'), ('foreground', 'min_foreground'), ('most', 'most'))}
+    keys = dict(size='size', stride='stride', foreground='min_foreground', most='most')
+    if r.patches: options |= {f'patch_{k}': str(r.patches[v]) for k, v in keys.items()}
     words = ['nlbs_prepare', str(r.archive), *(w for k, v in options.items() if v for w in (f'--{k}', v)), '--renew']
     split = f"NLBS_OVERRIDES=data.split={json.dumps(now['split']).replace(' ', '')} "*(now['split'] != usual['split'])
-    return f"{'' if r.here else ' where the archive is'} (images that didn't change are not read again): {split}{shlex.join(words)}"
+    where = '' if r.here else ' where the archive is'
+    return f"{where} (images that didn't change are not read again): {split}{shlex.join(words)}"
 
 # %% ../nbs/01l_cache.ipynb #9138d4f6
 def _check_place(r):
     "Where the cache will be: outside of the archive, alone in its folder, writable."
-    for path in (r.cache, r.cache/'private'): refuse_inside(path, r.archive, 'name another folder for the cache (--cache, data.cache)')
-    if r.cache.exists() and not r.cache.is_dir(): raise InputError(f"{unkept(r.cache, r.cache.name)}: a file, not a folder; name another one (--cache, data.cache)")
+    for path in (r.cache, r.cache/'private'):
+        refuse_inside(path, r.archive, 'name another folder for the cache (--cache, data.cache)')
+    if r.cache.exists() and not r.cache.is_dir():
+        raise InputError(f"{unkept(r.cache, r.cache.name)}: a file, not a folder; "
+                         "name another one (--cache, data.cache)")
     inside = [p.name for p in r.cache.iterdir() if not being_marked(p.name)] if r.cache.exists() else []
-    begun = made_here(r.cache) == 'cache' or 'cache.json' in inside or any(p.name in _PRIVATE_FILES or p.name.startswith('work-') for p in r.cache.glob('private/*'))
-    if inside and not begun: raise InputError(f"{unkept(r.cache, r.cache.name)}: holds {unkept(', '.join(inside[:3]), 'other files')} and is no cache; name a folder of its own (--cache, data.cache)")
-    if not os.access(_existing(r.cache), os.W_OK): raise InputError(f"{unkept(_existing(r.cache), 'the folder of the cache')}: can't be written to; {_ELSEWHERE}")
+    ours = (p.name in _PRIVATE_FILES or p.name.startswith('work-') for p in r.cache.glob('private/*'))
+    begun = made_here(r.cache) == 'cache' or 'cache.json' in inside or any(ours)
+    if inside and not begun: raise InputError(f"{unkept(r.cache, r.cache.name)}: "
+                                              f"holds {unkept(', '.join(inside[:3]), 'other files')} and is no cache; "
+                                              "name a folder of its own (--cache, data.cache)")
+    if not os.access(_existing(r.cache), os.W_OK):
+        raise InputError(f"{unkept(_existing(r.cache), 'the folder of the cache')}: can't be written to; {_ELSEWHERE}")
 
 _PRIVATE_FILES = ('splits.csv', 'quarantine.csv', 'records.json')
 _ELSEWHERE = 'name another folder for the cache (--cache FOLDER, data.cache=FOLDER)'
 
 def _existing(path): return next(p for p in (path, *path.parents) if p.exists())
 
+# %% ../nbs/01l_cache.ipynb #spl00001
 def _disk_error(e, cache):
     "What a disk refused, and the way out."
     full = e.errno in NO_ROOM or e.errno is None and 'written' in str(e) # numpy's own
-    way = f'make room, or {_ELSEWHERE}' if full else _ELSEWHERE if e.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else 'mend that'
-    return InputError(f"{unkept(e.filename or cache, 'the cache')}: {e.strerror or unkept(e, 'the disk refused to write')}; {way}. Given again, the command goes on where it was")
+    refused = e.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    way = f'make room, or {_ELSEWHERE}' if full else _ELSEWHERE if refused else 'mend that'
+    said = e.strerror or unkept(e, 'the disk refused to write')
+    return InputError(f"{unkept(e.filename or cache, 'the cache')}: {said}; {way}. "
+                      "Given again, the command goes on where it was")
 
+# %% ../nbs/01l_cache.ipynb #spl00002
 def _make_plan(r):
     "Check the request and read the table; nothing is written yet."
     if not r.archive.name: raise InputError(word := "no archive: give its folder (setting data.archive)", word)
     if not r.here:
         blind = not str(r.archive).isascii() and sys.getfilesystemencoding() not in ('utf-8', 'utf8')
-        told = "no such folder; give the archive's (setting data.archive)" + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind
+        told = ("no such folder; give the archive's (setting data.archive)"
+                + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind)
         raise InputError(f'the archive: {told}', f'{r.archive}: {told}')
-    recipe = Preparation(tuple(r.settings['resolution']), r.settings['window'], r.settings['min_foreground'], bool(r.mapping.chest_wall),
-                    tuple(r.mapping.modalities), r.patches, r.mapping.kept_kinds)
+    recipe = Preparation(tuple(r.settings['resolution']), r.settings['window'], r.settings['min_foreground'],
+                         bool(r.mapping.chest_wall), tuple(r.mapping.modalities), r.patches, r.mapping.kept_kinds)
     if not is_complete(r.cache): _check_place(r)
     plan = Plan(r.archive, r.cache, read_table(r.table, r.mapping, r.archive), recipe, r.mapping)
     need, free = 4*len(plan.table)*int(np.prod(recipe.resolution)), shutil.disk_usage(_existing(r.cache)).free
-    if need > free and not is_complete(r.cache): raise InputError(f"{unkept(r.cache, 'the cache')}: {len(plan.table)} images need {need/1e9:.1f} GB here, {free/1e9:.1f} GB are free; {_ELSEWHERE}")
+    if need > free and not is_complete(r.cache):
+        raise InputError(f"{unkept(r.cache, 'the cache')}: {len(plan.table)} images need {need/1e9:.1f} GB here, "
+                         f"{free/1e9:.1f} GB are free; {_ELSEWHERE}")
     return plan
 
 # %% ../nbs/01l_cache.ipynb #d8446c42
@@ -309,7 +347,9 @@ def _prepare(r, max_faults, workers, shard, renew, limits):
     plan = _make_plan(r)
     if is_complete(r.cache) and not changes(r):
         if read_json(r.cache/'cache.json')['made_from']['rows'] == rows_hash(plan): return True
-        if not renew: raise InputError(f"{r.cache.name}: changed since this cache was made: the table's rows; renew it (--renew)", f"{r.cache}: changed since this cache was made: the table's rows. Renew it{_way_out(r)}")
+        said = "changed since this cache was made: the table's rows"
+        if not renew: raise InputError(f"{r.cache.name}: {said}; renew it (--renew)",
+                                       f"{r.cache}: {said}. Renew it{_way_out(r)}")
     _check_place(r)
     if not r.cache.exists(): mark_made(make_folder(r.cache), 'cache')
     for line in plan.table.attrs.get('notes', []): print(line)
@@ -340,7 +380,8 @@ def cache_summary(
     "What the preparation did, in a few lines for a terminal."
     a = cache.about
     def listed(counts): return ', '.join(f'{n:,} {what}' for what, n in Counter(counts).most_common()) or 'none'
-    lines = [repr(cache), f"  made from      {origin(cache)}", f"  splits         {listed(a['splits'])}", f"  grey values    {listed(a['routes'])}",
+    lines = [repr(cache), f"  made from      {origin(cache)}", f"  splits         {listed(a['splits'])}",
+             f"  grey values    {listed(a['routes'])}",
              f"  set aside      {listed(a['faults'])}", f"  found          {listed(a['findings'])}"]
     for c in cache.conditions:
         n = np.bincount(cache.codes[:, cache.conditions.index(c.name)], minlength=c.size)
@@ -369,7 +410,7 @@ def nlbs_prepare(
     window:int=None,             # which of a DICOM file's windows, counted from 0 (default: 0)
     min_foreground:float=None,   # least share of breast in a prepared image, 0 to 1 (default: 0.02)
     max_faults:float=None,       # share of faulty images above which the preparation fails, 0 to 1 (default: 0.05)
-    file_memory:float=None,      # GiB that reading one image may take, 0: no limit; beyond it the file is set aside (default: 4)
+    file_memory:float=None,      # GiB that reading one image may take, 0: no limit; more, and it is set aside (default: 4)
     file_seconds:float=None,     # seconds that reading one image may take, 0: no limit (default: 60)
     split_seed:int=None,         # another number, another split of the women (default: 0)
     patch_size:int=None,         # pixels on a side of a patch of the full resolution (default: 0, whole images)
@@ -388,14 +429,20 @@ def nlbs_prepare(
     as the third of eight jobs: nlbs_prepare data/nlbs --config hpc_training_config --shard 3/8"""
     if resolution is not None: resolution = parse_resolution(resolution)
     elif patch_size: resolution = patch_size
-    given = dict(archive=archive or None, table=table, mapping=mapping, cache=cache, resolution=resolution, window=window,
-                 min_foreground=min_foreground, max_faults=max_faults, split_seed=split_seed, patch_size=patch_size,
-                 patch_stride=patch_stride, patch_foreground=patch_foreground, patch_most=patch_most, file_memory=file_memory, file_seconds=file_seconds)
-    s = load_preparation(config, {k: v for k, v in given.items() if v is not None}, {} if share is None else dict(share=share))
+    given = dict(archive=archive or None, table=table, mapping=mapping, cache=cache, resolution=resolution,
+                 window=window, min_foreground=min_foreground, max_faults=max_faults, split_seed=split_seed,
+                 patch_size=patch_size,
+                 patch_stride=patch_stride, patch_foreground=patch_foreground, patch_most=patch_most,
+                 file_memory=file_memory, file_seconds=file_seconds)
+    s = load_preparation(config, {k: v for k, v in given.items() if v is not None},
+                         {} if share is None else dict(share=share))
     made = prepare_cache(**data_arguments(s.data), workers=workers, shard=shard, renew=renew, share=s.output.share)
-    print(cache_summary(made) if made else f"shard {shard} is done; others are not, the last of them will make the cache")
+    print(cache_summary(made) if made else f"shard {shard} is done; "
+                                           "others are not, the last of them will make the cache")
 
+# %% ../nbs/01l_cache.ipynb #spl00003
 def data_arguments(d):
     "The arguments of `prepare_cache` in a settings block: the same for the command, a job and a notebook."
-    names = 'archive table mapping cache resolution window min_foreground max_faults file_memory file_seconds split split_seed'.split()
+    names = ('archive table mapping cache resolution window min_foreground max_faults file_memory file_seconds '
+             'split split_seed').split()
     return {k: getattr(d, k) for k in names} | dict(patches=patches_of(d))

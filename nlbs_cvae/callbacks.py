@@ -58,7 +58,7 @@ class AdversarialStart(Callback):
     def before_batch(self):
         if self.training: self.weigh(self.weight_at(self.pct_train))
     def weigh(self, now):
-        "From here on; a loss with a discriminator in it doesn't compare with one without: `Best` is told that the newest is best."
+        "From here on. Losses with and without a discriminator don't compare, so `Best` is told: the newest is best."
         self.model.adversarial_weight = now
         if hasattr(self.learn, 'best'): self.learn.best.newest = now > 0
     def state(self): return dict(now=self.model.adversarial_weight) # a run killed before a validation begins with it
@@ -100,8 +100,10 @@ class SafeGradients(Callback):
             return
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.in_a_row > self.max_skipped:
-            raise InputError(f"{self.in_a_row} steps in a row had a loss or gradient that is not finite (epoch {self.epoch}, step {self.iter}): "
-                             "reduce training.learning_rate, or look for damaged images; the last checkpoint is from before")
+            raise InputError(f"{self.in_a_row} steps in a row had a loss or gradient that is not finite "
+                             f"(epoch {self.epoch}, step {self.iter}): "
+                             "reduce training.learning_rate, or look for damaged images; "
+                             "the last checkpoint is from before")
         raise CancelStepException
 
     def state(self): return dict(skipped=self.skipped, in_a_row=self.in_a_row)
@@ -179,35 +181,48 @@ class History(Callback):
         phase:str,      # its name in the table
         offset:int=0,   # epochs of the phases before
         rows:list=None, # rows of the phases before
-    ): self.phase, self.offset, self.rows, self.sums, self.seconds, self.hypers = phase, offset, list(rows or []), {}, 0., {}
+    ):
+        self.phase, self.offset, self.rows = phase, offset, list(rows or [])
+        self.sums, self.seconds, self.hypers = {}, 0., {}
 
     def before_train(self):
         if self.epoch != self.first_epoch or not self.first_step: self.sums, self.seconds = {}, 0.
         self.start = time.monotonic()
-    def before_validate(self):
+    def before_validate(self): # one that was cut off begins again
         self.seconds += time.monotonic() - self.start
-        self.sums = {k: v for k, v in self.sums.items() if k.startswith('train')} # a validation that was cut begins again
+        self.sums = {k: v for k, v in self.sums.items() if k.startswith('train')}
     def after_batch(self):
         where, n = 'train' if self.training else 'valid', self.n_images
-        if self.training: self.hypers = dict(lr=self.opt.hypers[0]['lr'], kl_weight=float(getattr(self.model, 'kl_weight', 0)))
+        if self.training:
+            self.hypers = dict(lr=self.opt.hypers[0]['lr'], kl_weight=float(getattr(self.model, 'kl_weight', 0)))
         if self.training and not torch.isfinite(self.loss): return # a step that was left out isn't in the mean
         for k, v in (self.parts | dict(images=torch.ones(()))).items():
             key = f'{where}_{k}'
             self.sums[key] = self.sums.get(key, 0.) + v.double().cpu()*n
     def after_epoch(self):
-        for part, what in dict(train='none of its training steps had', valid='its validation has no').items():
-            loss, count = (float(self.sums.get(f'{part}_{k}', 0)) for k in ('loss', 'images'))
-            if not count or not math.isfinite(loss): raise InputError(f"{self.phase} epoch {self.offset + self.epoch + 1}: {what} "
-                "a finite loss: reduce training.learning_rate, or look for damaged images; the last checkpoint is from before")
-        means = {k: float(v/self.sums[k.split('_')[0] + '_images']) for k, v in self.sums.items() if not k.endswith('_images')}
-        self.rows.append(dict(phase=self.phase, epoch=self.offset + self.epoch + 1, seconds=round(self.seconds, 2), **self.hypers,
-            skipped=getattr(getattr(self.learn, 'safe_gradients', None), 'skipped', 0), **means))
+        epoch, safe = self.offset + self.epoch + 1, getattr(self.learn, 'safe_gradients', None)
+        self.rows.append(dict(phase=self.phase, epoch=epoch, seconds=round(self.seconds, 2), **self.hypers,
+                              skipped=getattr(safe, 'skipped', 0), **self.means(epoch)))
 
     def state(self): return dict(sums={k: float(v) for k, v in self.sums.items()}, rows=self.rows, hypers=self.hypers,
                                  seconds=self.seconds + (time.monotonic() - self.start if self.training else 0))
     def load_state(self, state):
         self.sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in state['sums'].items()}
         self.rows, self.seconds, self.hypers = list(state['rows']), state['seconds'], state['hypers']
+
+# %% ../nbs/04c_callbacks.ipynb #his00002
+@patch
+def means(self:History,
+    epoch:int, # of the run, for an error
+)->dict: # of each named loss
+    "Sums divided by the images that they are of."
+    for part, what in dict(train='none of its training steps had', valid='its validation has no').items():
+        loss, images = (float(self.sums.get(f'{part}_{k}', 0)) for k in ('loss', 'images'))
+        if not images or not math.isfinite(loss):
+            raise InputError(f"{self.phase} epoch {epoch}: {what} a finite loss: reduce training.learning_rate, "
+                             "or look for damaged images; the last checkpoint is from before")
+    return {k: float(v/self.sums[k.split('_')[0] + '_images'])
+            for k, v in self.sums.items() if not k.endswith('_images')}
 
 # %% ../nbs/04c_callbacks.ipynb #f5f42f04
 def write_history(
@@ -233,7 +248,8 @@ class EpochLog(Callback):
         write_history(self.run_folder.logs/'history.csv', rows)
         row = rows[-1]
         figures = ' '.join(f'{k[6:]} {v:.4g}' for k, v in row.items() if k.startswith('valid_'))
-        self.lines.info('%s epoch %d/%d  %.0f s  train loss %.4g  valid: %s%s', row['phase'], self.epoch + 1, self.n_epoch, row['seconds'],
+        self.lines.info('%s epoch %d/%d  %.0f s  train loss %.4g  valid: %s%s', row['phase'], self.epoch + 1,
+                        self.n_epoch, row['seconds'],
                       row.get('train_loss', math.nan), figures, f"  skipped {row['skipped']}" if row['skipped'] else '')
         for k, v in row.items():
             if self.board and not isinstance(v, str): self.board.add_scalar(k.replace('_', '/', 1), v, row['epoch'])
@@ -252,9 +268,11 @@ class Status(Callback):
     def after_batch(self):
         now = time.monotonic()
         if not self.training or now - self.last < 2 and self.iter + 1 < self.n_iter: return
-        done = self.epoch - self.at_start[0] + (self.iter + 1 - (self.at_start[1] if self.epoch == self.at_start[0] else 0))/self.n_iter
+        begun = self.at_start[1] if self.epoch == self.at_start[0] else 0
+        done = self.epoch - self.at_start[0] + (self.iter + 1 - begun)/self.n_iter
         left = (self.n_epoch - self.epoch - (self.iter + 1)/self.n_iter)*(now - self.begun)/max(done, 1e-6)
-        self.run_folder.status(state='running', phase=self.phase, epoch=self.offset + self.epoch + 1, epochs=self.total, step=self.iter + 1,
+        self.run_folder.status(state='running', phase=self.phase, epoch=self.offset + self.epoch + 1, epochs=self.total,
+                               step=self.iter + 1,
                                steps=self.n_iter, loss=float(self.loss), seconds_left_in_phase=round(left))
         self.last = now
 
@@ -281,8 +299,10 @@ class Best(Callback):
     order = 63
     def __init__(self,
         patience:int=0, # epochs without a better one before the phase ends; 0: never
-        figure:str='',  # its name; a phase without it goes by its loss. '': the loss, and under a discriminator the newest is best
-    ): self.patience, self.figure, self.value, self.waited, self.improved, self.newest = patience, figure, math.inf, 0, False, False
+        figure:str='',  # its name; a phase without it goes by its loss. '': loss, or newest with a discriminator
+    ):
+        self.patience, self.figure = patience, figure
+        self.value, self.waited, self.improved, self.newest = math.inf, 0, False, False
     def after_epoch(self):
         row = self.learn.history.rows[-1]
         value = row.get(f'valid_{self.figure}', row['valid_loss'])
@@ -311,7 +331,8 @@ class Checkpoint(Callback):
         best:str='best_model.pth', # name of the best state's file
         settings:dict=None,    # of the run
     ):
-        self.folder, self.phase, self.offset, self.every, self.minutes, self.keep = Path(folder), phase, offset, every, minutes, keep
+        self.folder, self.phase, self.offset = Path(folder), phase, offset
+        self.every, self.minutes, self.keep = every, minutes, keep
         self.best, self.settings = best, settings or {}
 
 # %% ../nbs/04c_callbacks.ipynb #d9f04cd9pa
@@ -320,7 +341,8 @@ def before_fit(self:Checkpoint): self.saved_at = time.monotonic()
 
 @patch
 def after_batch(self:Checkpoint):
-    if self.training and self.group.most(time.monotonic() - self.saved_at > 60*self.minutes): self.save(self.epoch, self.iter + 1)
+    if self.training and self.group.most(time.monotonic() - self.saved_at > 60*self.minutes):
+        self.save(self.epoch, self.iter + 1)
 
 @patch
 def after_epoch(self:Checkpoint):
@@ -333,8 +355,10 @@ def after_epoch(self:Checkpoint):
 @patch
 def state_of(self:Checkpoint, epoch, step):
     "All that the rest of the run depends on."
-    return dict(settings=self.settings, phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts, model=self.model.state_dict(),
-                opt=self.opt.state_dict(), callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
+    return dict(settings=self.settings, phase=self.phase, epoch=epoch, step=step, n_parts=self.n_parts,
+                model=self.model.state_dict(),
+                opt=self.opt.state_dict(),
+                callbacks={cb.name: cb.state() for cb in self.learn.cbs if hasattr(cb, 'state')}, rng=rng_state())
 
 @patch
 def save(self:Checkpoint, epoch, step, names=()):
@@ -349,7 +373,8 @@ def _thin_out(self:Checkpoint):
     "Remove the oldest of the kept checkpoints, by name."
     for old in kept_checkpoints(self.folder)[:-self.keep or None]:
         old.unlink()
-        logging.getLogger('nlbs_cvae').info('%s removed: the newest %d are kept (training.keep=-1 keeps all)', old.name, self.keep)
+        logging.getLogger('nlbs_cvae').info('%s removed: the newest %d are kept (training.keep=-1 keeps all)', old.name,
+                                            self.keep)
 
 # %% ../nbs/04c_callbacks.ipynb #d9f04cd9pb
 @patch
@@ -394,7 +419,7 @@ class StopRequested(Callback):
             for s, handler in old.items(): signal.signal(s, handler)
     @contextmanager
     def ending_at_once(self):
-        "For the block, work that goes on by itself the next time: a signal, also one just before, raises KeyboardInterrupt."
+        "For the block, for work that can go on later: a signal, also one just before, raises KeyboardInterrupt."
         self.at_once = True
         try:
             if self.signal: raise KeyboardInterrupt
@@ -441,7 +466,9 @@ class Gallery(Callback):
         offset:int=0,  # epochs of the phases before
         board=None,    # TensorBoard's SummaryWriter
         show_real=False, # real sheets into TensorBoard too
-    ): self.folder, self.draw, self.every, self.offset, self.board, self.show_real = Path(folder), draw, every, offset, board, show_real
+    ):
+        self.folder, self.draw, self.every = Path(folder), draw, every
+        self.offset, self.board, self.show_real = offset, board, show_real
     def after_epoch(self):
         number = self.offset + self.epoch + 1
         if number % self.every and self.epoch + 1 != self.n_epoch: return
@@ -462,7 +489,8 @@ class LatentWatch(Callback):
     ): self.x, self.codes, self.least, self.board = x, codes, least, board
     def after_epoch(self):
         with averaged(self.learn) as phase, torch.no_grad(), self.autocast():
-            mu = torch.cat([phase.model.encode(x, c).z.mu for x, c in zip(self.x.split(64), self.codes.split(64))]).float()
+            batches = zip(self.x.split(64), self.codes.split(64))
+            mu = torch.cat([phase.model.encode(x, c).z.mu for x, c in batches]).float()
         row = self.learn.history.rows[-1]
         row['active_units'] = active_units(mu)
         if self.board: self.board.add_histogram('latent/mu', mu, row['epoch'])

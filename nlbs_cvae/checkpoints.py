@@ -31,8 +31,8 @@ def save_checkpoint(
             f.write(data)
             f.write(hashlib.sha256(data).hexdigest().encode())
     except OSError as e:
-        raise InputError(f"{path}: the checkpoint can't be written ({os.strerror(e.errno)}); make room, then give the same command: "
-                         "the run goes on from the checkpoint before") from e
+        raise InputError(f"{path}: the checkpoint can't be written ({os.strerror(e.errno)}); "
+                         "make room, then give the same command: the run goes on from the checkpoint before") from e
 
 def load_checkpoint(
     path, # a file that `save_checkpoint` wrote
@@ -43,16 +43,18 @@ def load_checkpoint(
         if not _is_whole(f): raise InputError(f"{path}: damaged checkpoint")
         try:
             f.seek(0)
-            if any(o.compress_type for o in zipfile.ZipFile(f).infolist()): raise ValueError('compressed, which torch never does')
+            if any(o.compress_type for o in zipfile.ZipFile(f).infolist()):
+                raise ValueError('compressed, which torch never does')
             f.seek(0)
             state = torch.load(f, map_location='cpu', weights_only=True)
-        except Exception as e: raise InputError(f"{path}: not a checkpoint of ours ({str(e) or type(e).__name__})"[:300]) from None
+        except Exception as e:
+            raise InputError(f"{path}: not a checkpoint of ours ({str(e) or type(e).__name__})"[:300]) from None
     if not isinstance(state, dict): raise InputError(f"{path}: not a checkpoint of ours (a {type(state).__name__})")
     return state
 
 # %% ../nbs/00c_checkpoints.ipynb #11d2339fa
 def _is_whole(f):
-    "Does a file end in the hash of what stands before? Read a piece at a time: what is no checkpoint may be of any size."
+    "Does a file end in the hash of what stands before? It is read in pieces, for any other file may be large."
     left, h = os.fstat(f.fileno()).st_size - _HASH, hashlib.sha256()
     if left <= 0: return False
     f.seek(left)
@@ -83,7 +85,8 @@ def kept_checkpoints(
     folder, # checkpoints/
 )->list:    # paths, oldest first
     "The checkpoints that are kept every few epochs."
-    found = [p for p in Path(folder).glob('model_epoch_*.pth') if p.stem.removeprefix('model_epoch_').isdecimal()] # a copy of another name is its owner's
+    # a copy under another name is its owner's
+    found = [p for p in Path(folder).glob('model_epoch_*.pth') if p.stem.removeprefix('model_epoch_').isdecimal()]
     return sorted(found, key=lambda p: int(p.stem.removeprefix('model_epoch_')))
 
 def newest_checkpoint(
@@ -95,14 +98,16 @@ def newest_checkpoint(
     for path in paths:
         try: return load_checkpoint(path)
         except InputError as e: logging.getLogger('nlbs_cvae').warning('%s; taking the one before', e)
-    if paths: raise InputError(f"{folder}: none of {', '.join(p.name for p in paths)} is whole; bring back a copy, or remove them to begin anew")
+    if paths: raise InputError(f"{folder}: none of {', '.join(p.name for p in paths)} is whole; "
+                               "bring back a copy, or remove them to begin anew")
     return {}
 
 # %% ../nbs/00c_checkpoints.ipynb #f54c80c6
 def rng_state()->dict:
     "The state of Python's, numpy's and torch's generators, in a form that `weights_only=True` reads."
     kind, keys, *rest = np.random.get_state()
-    return dict(python=json.dumps(random.getstate()), numpy=json.dumps([kind, keys.tolist(), *rest]), torch=torch.get_rng_state(),
+    return dict(python=json.dumps(random.getstate()), numpy=json.dumps([kind, keys.tolist(), *rest]),
+                torch=torch.get_rng_state(),
                 cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
 
 def set_rng_state(

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from .core import InputError, file_name, unkept
 
 # %% ../nbs/00d_conditions.ipynb #8f81e9d2
-MISSING = frozenset(('', 'na', 'n/a', 'nan', 'none', 'null', '<na>', 'nat', '#n/a', '#na', 'n.a.', 'unknown', 'any', '?', '.',
+MISSING = frozenset(('', 'na', 'n/a', 'nan', 'none', 'null', '<na>', 'nat', '#n/a', '#na', 'n.a.',
+                     'unknown', 'any', '?', '.',
                      '-', '--', '–', '—'))
 
 def plain_text(
@@ -59,11 +60,13 @@ def bin_labels(
     return (f'<{names[0]}', *between, f'{names[-1]}+')
 
 # %% ../nbs/00d_conditions.ipynb #e0719fcc
-TAKEN = ('row', 'subject', 'study', 'split', 'file', 'dicom', 'seed', 'drawn', 'model', 'synthetic') # columns beside them in our tables
+# columns beside them in our tables
+TAKEN = ('row', 'subject', 'study', 'split', 'file', 'dicom', 'seed', 'drawn', 'model', 'synthetic')
 
 def _check_name(name):
     "Sheets, columns and controls are called by it."
-    if file_name(name, 'condition') in TAKEN: raise InputError(f"condition {name!r}: our tables have another column of that name; call it otherwise")
+    if file_name(name, 'condition') in TAKEN:
+        raise InputError(f"condition {name!r}: our tables have another column of that name; call it otherwise")
 
 def _usual_unit(name, edges):
     "Most archives write `age: {edges: [...]}`, and say nothing of years."
@@ -71,7 +74,8 @@ def _usual_unit(name, edges):
 
 def _check_value(name, v):
     "Values are shown: in tables, titles and pages."
-    if not v.isprintable() or len(v) > 100: raise InputError(f"condition {name}: its value {v!r} must be printable and of at most 100 characters")
+    if not v.isprintable() or len(v) > 100:
+        raise InputError(f"condition {name}: its value {v!r} must be printable and of at most 100 characters")
 
 # %% ../nbs/00d_conditions.ipynb #e0719fcca
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Condition:
         _check_name(self.name)
         if self.unit is None: object.__setattr__(self, 'unit', _usual_unit(self.name, self.edges))
         if self.unit not in ('', 'years') or self.unit and not self.edges:
-            raise InputError(f"condition {self.name}: unit={self.unit!r}: a condition with edges may be in 'years'; else ''")
+            raise InputError(f"condition {self.name}: unit={self.unit!r} can't be; "
+                             "it is years, for a condition with edges, or ''")
         if len(self.edges) > 256 or not all(map(math.isfinite, map(float, self.edges))):
             raise InputError(f"condition {self.name}: edges must be at most 256 numbers, not {list(self.edges)}")
         values = bin_labels(self.edges) if self.edges and not self.values else self.values
@@ -97,16 +102,19 @@ class Condition:
         if not self.values or len({value_key(v) for v in self.values}) < len(self.values):
             raise InputError(f"condition {self.name}: its values must be some and differ, not {list(self.values)}")
         if taken := [v for v in self.values if not value_key(v)]:
-            raise InputError(f"condition {self.name}: {taken[0]!r} is read as unknown, so it can't be a value: call it otherwise")
+            raise InputError(f"condition {self.name}: {taken[0]!r} is read as unknown, so it can't be a value: "
+                             "call it otherwise")
         for v in self.values: _check_value(self.name, v)
-        if len(self.values) > 1000: raise InputError(f"condition {self.name}: {len(self.values):,} values; at most 1,000")
+        if len(self.values) > 1000:
+            raise InputError(f"condition {self.name}: {len(self.values):,} values; at most 1,000")
         if any(a >= b for a, b in zip(self.edges, self.edges[1:])):
             raise InputError(f"condition {self.name}: edges must ascend, not {list(self.edges)}")
         if self.edges and len(self.values) != len(self.edges) + 1:
             raise InputError(f"condition {self.name}: {len(self.edges)} edges make {len(self.edges) + 1} bins")
         if self.counts and len(self.counts) != self.size:
             raise InputError(f"condition {self.name}: {len(self.counts)} counts for {self.size} codes")
-        if any(not 0 <= c < 2**53 for c in self.counts): raise InputError(f"condition {self.name}: counts can't be {list(self.counts)}")
+        if any(not 0 <= c < 2**53 for c in self.counts):
+            raise InputError(f"condition {self.name}: counts can't be {list(self.counts)}")
 
 # %% ../nbs/00d_conditions.ipynb #e0719fccapa
 @patch(as_prop=True)
@@ -123,6 +131,7 @@ def seen(self:Condition):
     "Codes of the values that training images had; all of them before any training set is known."
     return [k for k in range(self.unknown) if not self.counts or self.counts[k]]
 
+# %% ../nbs/00d_conditions.ipynb #spl00004
 @patch
 def encode(self:Condition,
     value, # text or number; None, NaN, '' and the like are unknown
@@ -131,7 +140,8 @@ def encode(self:Condition,
     if not (key := value_key(value)): return self.unknown
     for code, v in enumerate(self.values):
         if value_key(v) == key: return code
-    if (number := self.number(value)) is None: raise InputError(f"{self.name}: {unkept(repr(plain_text(value)), 'what the table says')} is not {self.allowed}")
+    if (number := self.number(value)) is None:
+        raise InputError(f"{self.name}: {unkept(repr(plain_text(value)), 'what the table says')} is not {self.allowed}")
     return bisect_right(self.edges, number)
 
 @patch
@@ -173,9 +183,11 @@ class Conditions:
         if not self.items: raise InputError("there must be at least one condition")
         if len(set(self.names)) < len(self.names): raise InputError(f"conditions must differ in name, not {self.names}")
         if both := [n for n in self.names if n in self.constants]:
-            raise InputError(f"{both[0]} can't be a condition and a constant: it varies, or it is {self.constants[both[0]]} throughout")
+            raise InputError(f"{both[0]} can't be a condition and a constant: "
+                             f"it varies, or it is {self.constants[both[0]]} throughout")
 
-    def __eq__(self, other): return isinstance(other, Conditions) and (self.items, self.constants) == (other.items, other.constants)
+    def __eq__(self, other):
+        return isinstance(other, Conditions) and (self.items, self.constants) == (other.items, other.constants)
     def __hash__(self): return hash(self.items)
 
 # %% ../nbs/00d_conditions.ipynb #5eb1ebe9pa
@@ -242,7 +254,8 @@ def from_dict(cls:Conditions,
         if others or not isinstance(constants, dict) or not all(isinstance(v, str) for v in constants.values()):
             raise TypeError(f"{', '.join(others) or f'constants {constants!r}'} can't be")
         return cls((Condition(**_fields(c)) for c in _listed('conditions', d['conditions'], dict)), constants)
-    except (KeyError, TypeError, AttributeError) as e: raise InputError(f"no conditions in here: {type(e).__name__} {e}") from None
+    except (KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"no conditions in here: {type(e).__name__} {e}") from None
 
 # %% ../nbs/00d_conditions.ipynb #5eb1ebe9a
 def _fields(c):
@@ -255,8 +268,9 @@ def _fields(c):
 
 def _listed(key, v, kind):
     "`v`, a list of this kind; of 64 at most where it is of conditions."
-    if isinstance(v, list) and all(isinstance(o, kind) and not isinstance(o, bool) for o in v) and (kind is not dict or len(v) <= 64): return v
-    raise TypeError(f"{key} can't be {v!r}")
+    if not isinstance(v, list) or not all(isinstance(o, kind) and not isinstance(o, bool) for o in v) \
+            or kind is dict and len(v) > 64: raise TypeError(f"{key} can't be {v!r}")
+    return v
 
 # %% ../nbs/00d_conditions.ipynb #f2468927
 @patch
@@ -370,7 +384,8 @@ def _column_of(name, options, columns):
     for option in [options] if isinstance(options, str) else options:
         found = [c for c in columns if plain_name(c) == plain_name(option)]
         exact = [c for c in found if str(c).strip('\ufeff \t') == option]
-        if len(exact or found) > 1: raise InputError(f"columns {' and '.join(map(repr, exact or found))} both answer {name}: keep one")
+        if len(exact or found) > 1:
+            raise InputError(f"columns {' and '.join(map(repr, exact or found))} both answer {name}: keep one")
         if found: return (exact or found)[0]
 
 def _near(name, columns):
@@ -401,7 +416,8 @@ def encode_named(self:Conditions,
     found = match_columns([name for name, _ in pairs], names)
     for name in found.unused[:1]:
         near = ' or '.join(_near(name, names))
-        raise InputError(f"no condition {str(name)!r}{f' (is it {near}?)' if near else ''}: there are {', '.join(names)}")
+        raise InputError(f"no condition {str(name)!r}{f' (is it {near}?)' if near else ''}: "
+                         f"there are {', '.join(names)}")
     return self.encode({name: dict(pairs)[given] for name, given in found.used.items()})
 
 @patch
@@ -413,7 +429,8 @@ def parse(self:Conditions,
     for part in filter(lambda t: t.strip(' ,'), re.split(r',(?=[^,=]*=)', text)):
         name, equals, value = part.partition('=')
         if not equals: raise InputError(f"conditions {text!r}: write them as name=value, not {part.strip()!r}")
-        if plain_name(name) in {plain_name(n) for n, _ in pairs}: raise InputError(f"conditions {text!r}: {name.strip()} is given twice")
+        if plain_name(name) in {plain_name(n) for n, _ in pairs}:
+            raise InputError(f"conditions {text!r}: {name.strip()} is given twice")
         pairs.append((name.strip(' ,'), value.strip(' ,')))
     try: return self.encode_named(pairs)
     except InputError as e: raise InputError(f"conditions {text!r}: {e}") from None

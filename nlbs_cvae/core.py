@@ -23,10 +23,11 @@ def plain_line(
     text,          # a message, with whatever a file brought into it
     most:int=1500, # characters
 )->str:
-    "One line for a terminal: line ends become spaces, other control characters are spelt out, the middle of a long one is left out."
+    "One line for a terminal, without control characters, and with the middle left out where it is long."
     text = str(text)
     if len(text) > most: text = f'{text[:most*2//3]} … {text[-most//3:]}'
-    return ''.join(c if c.isprintable() else ' ' if c in '\n\r\t' else c.encode('unicode_escape').decode() for c in text)
+    def shown(c): return c if c.isprintable() else ' ' if c in '\n\r\t' else c.encode('unicode_escape').decode()
+    return ''.join(map(shown, text))
 
 def unkept(
     value,   # what names a woman, a file of hers or a machine
@@ -41,20 +42,21 @@ _PRIVATE = re.compile('\ue0f0([^\ue0f1]*)\ue0f1([^\ue0f2]*)\ue0f2')
 class InputError(ValueError):
     "Something the user can mend; its text names the file, row, key or value, and what to do."
     def __init__(self,
-        text='', # with `unkept` parts perhaps; without them and beside a full one: what may be kept, in a log, a status, a notebook
+        text='', # perhaps with `unkept` parts; without them, beside a full text: what a log or notebook may keep
         full='', # what a terminal shows in its place, where that names a woman, a file of hers or a machine
     ):
         self.marked = str(text) # for a message that quotes this one
         super().__init__(plain_line(_PRIVATE.sub(r'\1', self.marked)))
         self.full = full if str(full).startswith('Traceback') else plain_line(full or self)
-        self.kept = plain_line(_PRIVATE.sub(r'\2', self.marked)) if full or _PRIVATE.search(self.marked) else '' # '': nobody said what may be
-    def _render_traceback_(self): return [f'{type(self).__name__}: {self}'] # a notebook shows the line, not the traceback
+        decided = full or _PRIVATE.search(self.marked) # did its author say what may be kept?
+        self.kept = plain_line(_PRIVATE.sub(r'\2', self.marked)) if decided else ''
+    def _render_traceback_(self): return [f'{type(self).__name__}: {self}'] # a notebook shows the line alone
 
 # %% ../nbs/00_core.ipynb #b601f65c
 def command(
     func, # the function behind a console script
 ):
-    "Make `func` a console script; its `InputError`, or a file that can't be read or made, is shown as a line, without a traceback."
+    "Make `func` a console script: an `InputError`, or a file that can't be read or made, ends it with one line."
     @wraps(func)
     def run(*args, **kwargs):
         try:
@@ -66,7 +68,8 @@ def command(
         except BrokenPipeError: os._exit(141)
         except OSError as e:
             if not (is_cli(main) and (e.filename or e.errno in NO_ROOM)): raise
-            sys.exit(f"{func.__name__}: " + plain_line(f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}; make room, then give the same command"))
+            what = f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}; make room, then try again"
+            sys.exit(f"{func.__name__}: {plain_line(what)}")
     main = call_parse(run)
     return main
 
@@ -83,7 +86,8 @@ def naming_rows(
         if isinstance(e, InputError) and e.kept: raise InputError(e.kept, e.full) from None
         rows = ', '.join(dict.fromkeys(re.findall(r'\brows? (\d+)', str(e))))
         kind = ('' if isinstance(e, InputError) else type(e).__name__) + (f'row {rows} of the table' if rows else '')
-        raise InputError(f"{what} can't be read{f' ({kind})' if kind else ''}: the terminal says why, and private/errors.txt of a run",
+        raise InputError(f"{what} can't be read{f' ({kind})' if kind else ''}: "
+                         "the terminal says why, and private/errors.txt of a run",
                          str(e) if isinstance(e, InputError) else ''.join(traceback.format_exception(e))) from None
 
 # %% ../nbs/00_core.ipynb #7fa89106
@@ -95,8 +99,10 @@ def kept_text(
 )->str:
     "`text` without folders and without this machine's name."
     text, host = str(text), socket.gethostname()
-    for place in sorted({str(p) for p in places if str(p)}, key=len, reverse=True): text = text.replace(place, Path(place).name)
-    if not host.isalpha() or len(host) > 7: text = re.sub(rf'(?<![\w.-]){re.escape(host)}(?![\w-])', 'this machine', text) # not a common word
+    for place in sorted({str(p) for p in places if str(p)}, key=len, reverse=True):
+        text = text.replace(place, Path(place).name)
+    if not host.isalpha() or len(host) > 7:
+        text = re.sub(rf'(?<![\w.-]){re.escape(host)}(?![\w-])', 'this machine', text) # not a common word
     return _FOLDERS.sub('', text)
 
 # %% ../nbs/00_core.ipynb #6fcb8ae5
@@ -108,10 +114,11 @@ def kept_error(
     error,     # an exception
     places=(), # paths that its text may hold
 )->InputError:
-    "The error with a text that may be kept: without folders; a crash with its first line, its traceback in the full text."
+    "The error with a text that may be kept: without folders, of a crash the first line; the rest is in the full text."
     if isinstance(error, InputError): return InputError(kept_text(error.kept or error, places), error.full)
     line = next(iter(str(error).splitlines()), '')
-    return InputError(f'{type(error).__name__}: {kept_text(line, places)[:300]}', ''.join(traceback.format_exception(error)))
+    return InputError(f'{type(error).__name__}: {kept_text(line, places)[:300]}',
+                      ''.join(traceback.format_exception(error)))
 
 # %% ../nbs/00_core.ipynb #8f5a3019
 _SHARES = {'': 0o077, 'group': 0o027} # umasks
@@ -136,7 +143,8 @@ def make_folder(
 )->Path:  # the same
     "Make a folder where there is none: the user's alone, or the group's to look into."
     path = Path(path)
-    for p in reversed([p for p in (path, *path.parents) if not p.exists()]): p.mkdir(0o750 if _shared() else 0o700, exist_ok=True)
+    for p in reversed([p for p in (path, *path.parents) if not p.exists()]):
+        p.mkdir(0o750 if _shared() else 0o700, exist_ok=True)
     path.mkdir(exist_ok=True) # an error where it is a file
     return path
 
@@ -147,7 +155,8 @@ def atomic_file(
 ):
     "A temporary file beside `path`, open for writing bytes, that takes its place at the end of the block."
     path = Path(path)
-    fd, tmp = tempfile.mkstemp(prefix=f'.{path.name[:100]}.', suffix='.tmp', dir=make_folder(path.parent)) # the user's alone
+    # mkstemp's files are the user's alone
+    fd, tmp = tempfile.mkstemp(prefix=f'.{path.name[:100]}.', suffix='.tmp', dir=make_folder(path.parent))
     try:
         if _shared(): _where_known(os.fchmod, fd, 0o640)
         with os.fdopen(fd, 'wb') as f:
@@ -193,13 +202,14 @@ def open_regular(
     most:int=2**25, # bytes that it may have
     name='',        # for errors; '': its path
 ):
-    "The file, open for reading bytes; an `InputError` where it is missing, too large, or a pipe, which would be waited for for ever."
+    "The file, open for reading bytes; an `InputError` where it is missing, too large, or a pipe without an end."
     name = name or path
     try:
         with open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as f:
             about = os.fstat(f.fileno())
             if not stat.S_ISREG(about.st_mode): raise InputError(f"{name}: not a regular file")
-            if about.st_size > most: raise InputError(f"{name}: {about.st_size:,} bytes; such a file has at most {most:,}")
+            if about.st_size > most:
+                raise InputError(f"{name}: {about.st_size:,} bytes; such a file has at most {most:,}")
             yield f
     except FileNotFoundError: raise InputError(f"{name}: no such file") from None
     except OSError as e: raise InputError(f"{name}: can't be read ({e.strerror or e})") from None
@@ -211,7 +221,8 @@ def read_json(
     "Read JSON; an `InputError` names the file when it is missing, damaged or says a thing twice."
     with open_regular(path, most) as f: data = f.read(most)
     try: return json.loads(data, object_pairs_hook=_said_once)
-    except RecursionError: raise InputError(f"{unkept(path, Path(path).name)}: not valid JSON (nested too deep)") from None
+    except RecursionError:
+        raise InputError(f"{unkept(path, Path(path).name)}: not valid JSON (nested too deep)") from None
     except ValueError as e: raise InputError(f"{unkept(path, Path(path).name)}: not valid JSON ({e})") from None
 
 def _said_once(pairs):
@@ -242,7 +253,8 @@ def file_name(
 )->str:
     "`name`, where a file or folder may bear it; an `InputError` elsewhere."
     if isinstance(name, str) and re.fullmatch(r'\w([\w .+-]{0,62}[\w+-])?', name): return name
-    raise InputError(f"{what} {name!r}: it becomes a file, so it must be letters, digits, '_', '-', '+', '.' or spaces, 64 at most, "
+    raise InputError(f"{what} {name!r}: it becomes a file, so it must be letters, digits, '_', '-', '+', "
+                     "'.' or spaces, 64 at most, "
                      "with a letter or digit first")
 
 def run_name(
@@ -259,7 +271,8 @@ def pattern_limit(
 ):
     "For the block, matching may compute for so long; then an `InputError` names the pattern and the text."
     if threading.current_thread() is not threading.main_thread(): yield; return
-    def over(*_): raise InputError(f"{word()}: it takes more than {seconds:g} s; make the pattern simpler (no repeats inside of repeats)")
+    def over(*_): raise InputError(f"{word()}: it takes more than {seconds:g} s; "
+                                   "make the pattern simpler (no repeats inside of repeats)")
     was = signal.signal(signal.SIGVTALRM, over)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try: yield
@@ -297,7 +310,8 @@ def refuse_inside(
 ):
     "An `InputError` where `path` lies in the archive, which is only read."
     if archive and is_inside(path, archive):
-        raise InputError(f"{unkept(path, Path(path).name)}: inside the archive{unkept(f' ({archive})')}, which is only read; {way_out}")
+        raise InputError(f"{unkept(path, Path(path).name)}: "
+                         f"inside the archive{unkept(f' ({archive})')}, which is only read; {way_out}")
 
 # %% ../nbs/00_core.ipynb #8b736a50
 _MARK = '.nlbs-cvae.json'

@@ -132,13 +132,15 @@ def get_idxs(self:CacheLoader):
 
 # %% ../nbs/01m_dataset.ipynb #6a7e411fpac1
 @patch
-def __iter__(self:CacheLoader): return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
+def __iter__(self:CacheLoader):
+    return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
 
 @patch
 def _here(self:CacheLoader):
     "fastai's loop without torch's loader in it, which without workers only takes time."
     self.before_iter()
-    for b in self.create_batches(self.get_idxs()): yield self.after_batch(b if self.device is None else to_device(b, self.device))
+    for b in self.create_batches(self.get_idxs()):
+        yield self.after_batch(b if self.device is None else to_device(b, self.device))
     self.after_iter()
 
 # %% ../nbs/01m_dataset.ipynb #6a7e411fpac2
@@ -173,18 +175,23 @@ def roomy_workers(
 )->int:            # as many, or 0
     "The processes that feed, or none where shared memory can't hold their batches; then a line in the log says so."
     if not workers or not Path(SHARED).is_dir(): return workers
-    need, free = int(1.1*batch*(2*workers + 2)), shutil.disk_usage(SHARED).free # two batches of each are on their way, two in our hands
+    # two batches of each process are on their way, two in our hands
+    need, free = int(1.1*batch*(2*workers + 2)), shutil.disk_usage(SHARED).free
     if need <= free: return workers
-    logging.getLogger('nlbs_cvae').warning('%s has %.1f MB free, %d feeding processes need %.1f MB: the training process feeds itself; more room '
-        '(docker --shm-size), smaller batches or fewer processes (data.num_workers) change that', SHARED, free/1e6, workers, need/1e6)
+    logging.getLogger('nlbs_cvae').warning('%s has %.1f MB free, %d feeding processes need %.1f MB: '
+                                           'the training process feeds itself; more room '
+        '(docker --shm-size), smaller batches or fewer processes (data.num_workers) change that', SHARED, free/1e6,
+        workers, need/1e6)
     return 0
 
 # %% ../nbs/01m_dataset.ipynb #19601b65
 def _room_for_sockets():
-    "Feeding processes pass batches on by sockets in a folder for temporary files; one whose name is too long for them would hang them all."
-    if len(os.fsencode(tempfile.gettempdir())) < 60: return # a socket's name takes 103 bytes, what follows the folder 33
+    "Feeding processes pass batches on by sockets in a temporary folder; one with too long a name would hang them all."
+    if len(os.fsencode(tempfile.gettempdir())) < 60:
+        return # a socket's name takes 103 bytes, what follows the folder 33
     held, tempfile.tempdir = tempfile.tempdir, '/tmp'
-    try: multiprocessing.util.get_temp_dir() # made now, and kept for this process and its children (Python 3.14 does so by itself)
+    # made now, and kept for this process and its children (Python 3.14 does so by itself)
+    try: multiprocessing.util.get_temp_dir()
     finally: tempfile.tempdir = held
 
 def get_dls(
@@ -202,7 +209,9 @@ def get_dls(
     if augment is True: augment = Augment(flip_condition=flip_condition(cache))
     train, valid = NLBSDataset(cache, 'train', augment or None, seed), NLBSDataset(cache, 'valid')
     for ds in (train, valid):
-        if not len(ds): raise InputError(f"{unkept(cache.path, 'the cache')}: {cache.about['women']} women are too few: '{ds.split}' has no image")
+        if not len(ds):
+            raise InputError(f"{unkept(cache.path, 'the cache')}: {cache.about['women']} women are too few: "
+                             f"'{ds.split}' has no image")
     num_workers = roomy_workers(num_workers, 4*batch_size*int(np.prod(cache.resolution)))
     common = dict(bs=batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
     drop_last = len(train) >= batch_size # fewer than a batch are a batch
@@ -234,7 +243,8 @@ def get_data(
 )->Cache:
     "The cache of a run: opened, or prepared first, from a phantom archive where one is asked for."
     d = settings.data
-    if not (d.archive or d.cache): raise InputError("setting data.archive='': give the archive's folder, or a prepared data.cache")
+    if not (d.archive or d.cache):
+        raise InputError("setting data.archive='': give the archive's folder, or a prepared data.cache")
     args = data_arguments(d)
     if is_complete(cache_of(d)): made = _opened_cache(args, check)
     else:
@@ -248,7 +258,8 @@ def _opened_cache(args, check):
     r = make_request(**{k: v for k, v in args.items() if k not in ('max_faults', 'file_memory', 'file_seconds')})
     if check: check_made(r)
     cache = Cache(staged(r.cache))
-    cache.sources = 'not compared' if not check else 'as it was made, its sources are not here' if not r.here else 'its sources are as they were'
+    cache.sources = ('not compared' if not check else 'as it was made, its sources are not here' if not r.here
+                     else 'its sources are as they were')
     return cache
 
 def _make_phantom(d):

@@ -44,8 +44,10 @@ def normal_view(
     return t if t in VIEWS else t[1:] if t[:1] in ('L', 'R') and t[1:] in VIEWS else None
 
 # %% ../nbs/01_dicom.ipynb #9fbdc2c9
-_modifier_letters = dict(ID='implant displaced', RL='rolled', RM='rolled', RI='rolled', RS='rolled', TAN='tangential', CV='cleavage',
-                         AT='axillary tail', AX='axillary tail', AC='anterior compression', SPOT='spot compression', MAG='magnification',
+_modifier_letters = dict(ID='implant displaced', RL='rolled', RM='rolled', RI='rolled', RS='rolled', TAN='tangential',
+                         CV='cleavage',
+                         AT='axillary tail', AX='axillary tail', AC='anterior compression', SPOT='spot compression',
+                         MAG='magnification',
                          S='spot compression', M='magnification', NP='', IMF='')
 
 def split_view(
@@ -54,8 +56,10 @@ def split_view(
     "A view and the letters around it that modify it (ACR's)."
     t = re.sub('[^A-Z0-9]', '', str(text or '').upper())
     if view := normal_view(t): return view, [k] if (k := _modifier_letters.get(view)) else []
-    views, letters = '|'.join(sorted(VIEWS, key=len, reverse=True)), '|'.join(sorted(_modifier_letters, key=len, reverse=True))
-    found = re.fullmatch(f'[LR]?((?:MAG|SPOT|M|S)*)({views})((?:{letters})*)', t) or re.fullmatch(f'[LR]?((?:{letters})+)()()', t)
+    views = '|'.join(sorted(VIEWS, key=len, reverse=True))
+    letters = '|'.join(sorted(_modifier_letters, key=len, reverse=True))
+    found = (re.fullmatch(f'[LR]?((?:MAG|SPOT|M|S)*)({views})((?:{letters})*)', t)
+             or re.fullmatch(f'[LR]?((?:{letters})+)()()', t))
     if not found: return None, []
     return found[2] or None, [k for o in re.findall(letters, found[1] + found[3]) if (k := _modifier_letters[o])]
 
@@ -76,7 +80,8 @@ def _code(value, scheme, meaning):
 # %% ../nbs/01_dicom.ipynb #c9fd17fe
 _view_items = dict(CC=('399162004', 'cranio-caudal'), MLO=('399368009', 'medio-lateral oblique'),
                    ML=('399260004', 'medio-lateral'), LM=('399352003', 'latero-medial'),
-                   LMO=('399099002', 'latero-medial oblique'), XCCL=('399192008', 'cranio-caudal exaggerated laterally'),
+                   LMO=('399099002', 'latero-medial oblique'),
+                   XCCL=('399192008', 'cranio-caudal exaggerated laterally'),
                    XCCM=('399101009', 'cranio-caudal exaggerated medially'), FB=('399196006', 'caudo-cranial'),
                    SIO=('399188001', 'superolateral to inferomedial oblique'),
                    ISO=('441555000', 'inferomedial to superolateral oblique'))
@@ -127,8 +132,10 @@ def _fill_view(ds, laterality, view):
 def _orientation(laterality, view):
     "Where rows and columns point, chest wall at the left for L and at the right for R."
     medial = dict(L='R', R='L')[laterality]
-    down = dict.fromkeys(('CC', 'XCCL', 'XCCM', 'FB', 'CV'), medial) | dict.fromkeys(('MLO', 'LMO', 'AT'), 'F' + medial) | \
-        dict.fromkeys(('SIO', 'ISO'), 'F' + laterality) # LMO looks along the line of MLO from its other end, ISO along SIO's
+    # LMO looks along the line of MLO from its other end, ISO along SIO's
+    down = (dict.fromkeys(('CC', 'XCCL', 'XCCM', 'FB', 'CV'), medial)
+            | dict.fromkeys(('MLO', 'LMO', 'AT'), 'F' + medial)
+            | dict.fromkeys(('SIO', 'ISO'), 'F' + laterality))
     return ['A' if laterality == 'L' else 'P', down.get(view, 'F')]
 
 # %% ../nbs/01_dicom.ipynb #fb92d57b
@@ -136,7 +143,8 @@ def _fill_identity(ds, patient_id, patient_name, study, series, instance, age, d
     "Patient, study, series, equipment."
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = patient_name, patient_id, '', 'F'
     if age is not None: ds.PatientAge = f'{int(age):03d}Y'
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = make_uid(seed, patient_id, study), make_uid(seed, patient_id, study, series)
+    ds.StudyInstanceUID = make_uid(seed, patient_id, study)
+    ds.SeriesInstanceUID = make_uid(seed, patient_id, study, series)
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = date
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = '120000'
     ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = study[:16] or '1', series, instance
@@ -160,7 +168,8 @@ def _fill_capture(ds, laterality, view):
     "What stands in their place in a secondary capture, which needn't name a side or a view."
     ds.SOPClassUID, ds.ConversionType, ds.PatientOrientation = SecondaryCaptureImageStorage, 'SYN', ''
     if not laterality: ds.Laterality = '' # not known, in the standard's own way
-    if view in _view_modifiers: del ds.ViewCodeSequence # a capture's code takes no such modifier; MLO alone is another view
+    if view in _view_modifiers:
+        del ds.ViewCodeSequence # a capture's code takes no such modifier; MLO alone is another view
 
 # %% ../nbs/01_dicom.ipynb #fb92d57ba
 def _fill_image(ds, synthetic, description):
@@ -213,11 +222,12 @@ def write_dicom(
     description:str='',      # what it is, in a sentence
     seed:int=0,              # goes into the ids
 )->Path:
-    "Write a Digital Mammography X-Ray Image - For Presentation file, uncompressed; its ids follow from content and seed."
+    "Write a Digital Mammography X-Ray Image - For Presentation file, uncompressed; content and seed decide its ids."
     pixels = _check_written(path, pixels, laterality, view, bits, photometric, synthetic)
     ds = Dataset()
     ds.SpecificCharacterSet = 'ISO_IR 192'
-    ds.SOPInstanceUID = make_uid(seed, patient_id, study, series, instance, laterality, view, synthetic, sha256(pixels.tobytes()))
+    ds.SOPInstanceUID = make_uid(seed, patient_id, study, series, instance, laterality, view, synthetic,
+                                 sha256(pixels.tobytes()))
     _fill_identity(ds, patient_id, patient_name, study, series, instance, age, date, seed)
     _fill_view(ds, laterality, view)
     if laterality and view: _fill_exposure(ds, laterality, view, spacing)
@@ -226,8 +236,7 @@ def write_dicom(
     _fill_pixels(ds, pixels, bits, photometric, windows or [(2**bits/2, 2**bits - 1, 'NORMAL')], voi, padding)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID, ds.file_meta.ImplementationVersionName = ExplicitVRLittleEndian, 'NLBS_CVAE'
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
+    ds.save_as(buffer := io.BytesIO(), enforce_file_format=True)
     write_atomic(path, buffer.getvalue())
     return Path(path)
 
@@ -237,7 +246,8 @@ def _check_written(path, pixels, laterality, view, bits, photometric, synthetic)
     def check(ok, msg):
         if not ok: raise InputError(f"{path}: {msg}")
     pixels = np.ascontiguousarray(pixels)
-    check(pixels.ndim == 2 and pixels.dtype == np.uint16, f"pixels must be uint16 (H,W), not {pixels.dtype} {pixels.shape}")
+    check(pixels.ndim == 2 and pixels.dtype == np.uint16,
+          f"pixels must be uint16 (H,W), not {pixels.dtype} {pixels.shape}")
     check(8 <= bits <= 16, f"bits must be 8 to 16, not {bits}")
     check(int(pixels.max(initial=0)) < 2**bits, f"a pixel of {pixels.max(initial=0)} doesn't fit into {bits} bits")
     unknown = (None,) if synthetic else () # a mammogram of a person names both
@@ -276,12 +286,15 @@ def _age(ds):
 def _view(ds):
     "The view from wherever the header has it."
     codes = [c for seq in [attribute_value(ds, 'ViewCodeSequence', [])] if not isinstance(seq, str) for c in seq][:1]
-    coded = _view_codes.get(str(attribute_value(codes[0], 'CodeValue', ''))) if codes and isinstance(codes[0], Dataset) else None
-    return split_view(attribute_value(ds, 'ViewPosition'))[0] or coded or normal_view(attribute_value(ds, 'PatientOrientation'))
+    coded = None
+    if codes and isinstance(codes[0], Dataset): coded = _view_codes.get(str(attribute_value(codes[0], 'CodeValue', '')))
+    named = split_view(attribute_value(ds, 'ViewPosition'))[0]
+    return named or coded or normal_view(attribute_value(ds, 'PatientOrientation'))
 
 def _laterality(ds):
     "The side from wherever the header has it."
-    return normal_laterality(attribute_value(ds, 'ImageLaterality')) or normal_laterality(attribute_value(ds, 'Laterality'))
+    return (normal_laterality(attribute_value(ds, 'ImageLaterality'))
+            or normal_laterality(attribute_value(ds, 'Laterality')))
 
 # %% ../nbs/01_dicom.ipynb #744a259a
 HEADER_BYTES = 2**22
@@ -308,14 +321,18 @@ class _Reader(io.BufferedReader):
             if self.budget < 0: raise ValueError(f'a header of more than {HEADER_BYTES:,} bytes')
         return super().read(min(n, self.size))
 
+# %% ../nbs/01_dicom.ipynb #spl00005
 def open_dataset(path, header_only=False):
     "The data set in a file; an `ImageFault` where there is none."
     path = check_file(path)
     try:
         begun = has_preamble(path)
-        if not begun and not _starts_as_header(path): raise ImageFault('unreadable', path, 'neither DICOM nor PNG, TIFF, PGM, JPEG or BMP: save it as one of these')
+        if not begun and not _starts_as_header(path):
+            raise ImageFault('unreadable', path,
+                             'neither DICOM nor PNG, TIFF, PGM, JPEG or BMP: save it as one of these')
         with _Reader(path, HEADER_BYTES if header_only else None) as f:
-            try: ds = pydicom.dcmread(f, defer_size=2**16 if header_only else None, force=not begun, stop_before_pixels=header_only)
+            try: ds = pydicom.dcmread(f, defer_size=2**16 if header_only else None, force=not begun,
+                                      stop_before_pixels=header_only)
             except _Deflated: ds = _inflated(path, f.tell(), header_only)
     except ImageFault: raise
     except (EOFError, struct.error) as e: raise ImageFault('truncated', path, e) from None
@@ -333,7 +350,8 @@ def _inflated(path, start, header_only):
     if not header_only:
         check_size(path, attribute_value(ds, 'Rows'), attribute_value(ds, 'Columns'), 1)
         rest = inflate.decompress(inflate.unconsumed_tail, 2*ds.Rows*ds.Columns + HEADER_BYTES)
-        if inflate.unconsumed_tail: raise ImageFault('implausible size', path, f'it inflates to more than {ds.Rows} x {ds.Columns} pixels')
+        if inflate.unconsumed_tail:
+            raise ImageFault('implausible size', path, f'it inflates to more than {ds.Rows} x {ds.Columns} pixels')
         if not inflate.eof: raise ImageFault('truncated', path, 'its compressed data end too early')
         ds = parse(head + rest, None)
     meta = pydicom.dcmread(io.BytesIO(data[:start]), force=True)
@@ -356,7 +374,8 @@ def header_facts(ds):
     spacing = attribute_numbers(ds, 'PixelSpacing') or attribute_numbers(ds, 'ImagerPixelSpacing')
     syntax = getattr(getattr(ds, 'file_meta', None), 'TransferSyntaxUID', None)
     return dict(modality=text('Modality'), laterality=_laterality(ds), view=_view(ds), age=_age(ds),
-                rows=attribute_value(ds, 'Rows'), columns=attribute_value(ds, 'Columns'), frames=attribute_value(ds, 'NumberOfFrames', 1),
+                rows=attribute_value(ds, 'Rows'), columns=attribute_value(ds, 'Columns'),
+                frames=attribute_value(ds, 'NumberOfFrames', 1),
                 photometric=text('PhotometricInterpretation'), intent=text('PresentationIntentType'),
                 manufacturer=text('Manufacturer'), model=text('ManufacturerModelName'),
                 spacing=tuple(spacing) if len(spacing) == 2 and min(spacing) > 0 else None,
@@ -373,7 +392,8 @@ def read_header(
 def check_mammogram(ds, path, modalities, least):
     "Refuse what is no single grey mammogram."
     modality = str(attribute_value(ds, 'Modality', '')).strip().upper()
-    if modality and modality not in modalities and 'any' not in modalities: raise ImageFault('not a mammogram', path, f'modality {modality}')
+    if modality and modality not in modalities and 'any' not in modalities:
+        raise ImageFault('not a mammogram', path, f'modality {modality}')
     if str(attribute_value(ds, 'QualityControlImage', '')).strip().upper() == 'YES':
         raise ImageFault('not a mammogram', path, 'a quality control image')
     if 'PixelData' not in ds: raise ImageFault('truncated', path, 'it ends before the pixels')
@@ -383,28 +403,39 @@ def check_mammogram(ds, path, modalities, least):
         if frames != 1: raise ImageFault('multi-frame', path, f'{frames} frames')
     if attribute_value(ds, 'SamplesPerPixel', 1) != 1: raise ImageFault('not a mammogram', path, 'a colour image')
     photometric = str(attribute_value(ds, 'PhotometricInterpretation', 'none')).strip()
-    if photometric not in ('MONOCHROME1', 'MONOCHROME2'): raise ImageFault('not a mammogram', path, f'{photometric} pixels')
+    if photometric not in ('MONOCHROME1', 'MONOCHROME2'):
+        raise ImageFault('not a mammogram', path, f'{photometric} pixels')
     check_size(path, attribute_value(ds, 'Rows'), attribute_value(ds, 'Columns'), least)
 
 # %% ../nbs/01_dicom.ipynb #299fd454
 _modifier_codes = {
-    'magnification': '399163009 R-102D6', 'spot compression': '399055006 R-102D7', 'implant displaced': '399209000 R-102D5',
-    'rolled': '399197002 399226006 414493004 415670009 R-102D3 R-102D4 R-102CA R-102C9', 'cleavage': '399161006 R-102D2',
+    'magnification': '399163009 R-102D6', 'spot compression': '399055006 R-102D7',
+    'implant displaced': '399209000 R-102D5',
+    'rolled': '399197002 399226006 414493004 415670009 R-102D3 R-102D4 R-102CA R-102C9',
+    'cleavage': '399161006 R-102D2',
     'tangential': '399110001 R-102C2', 'axillary tail': '399011000 442580003 R-102D1 R-40AB2',
-    'anterior compression': '441752004 P2-00161', '': '442593008 442581004 R-40ABE R-40AB3'} # '': the whole breast, described
-_modifier_words = dict(magnif='magnification', spot='spot compression', implant='implant displaced', roll='rolled', cleavage='cleavage',
-                       tangent='tangential', axill='axillary tail', anterior='anterior compression', nipple='', mammary='')
-_type_words = dict(STEREO='biopsy', BIOPSY='biopsy', TOMO_SCOUT='localizer', TOMO='tomosynthesis', GENERATED_2D='tomosynthesis',
-                   LOCALI='localizer', SCOUT='localizer', SPECIMEN='specimen', SCREEN_S='screen capture', SCREENS='screen capture',
-                   CAPTURE='screen capture', SECONDARY='secondary', MAGNIF='magnification', SPOT='spot compression', PARTIAL='partial view')
+    # '': the whole breast, described
+    'anterior compression': '441752004 P2-00161', '': '442593008 442581004 R-40ABE R-40AB3'}
+_modifier_words = dict(magnif='magnification', spot='spot compression', implant='implant displaced', roll='rolled',
+                       cleavage='cleavage',
+                       tangent='tangential', axill='axillary tail', anterior='anterior compression', nipple='',
+                       mammary='')
+_type_words = dict(STEREO='biopsy', BIOPSY='biopsy', TOMO_SCOUT='localizer', TOMO='tomosynthesis',
+                   GENERATED_2D='tomosynthesis',
+                   LOCALI='localizer', SCOUT='localizer', SPECIMEN='specimen', SCREEN_S='screen capture',
+                   SCREENS='screen capture',
+                   CAPTURE='screen capture', SECONDARY='secondary', MAGNIF='magnification', SPOT='spot compression',
+                   PARTIAL='partial view')
 
 def sequence_items(ds, keyword):
     "The items of a sequence, none where it is absent or damaged."
-    return [o for o in (attribute_value(ds, keyword, []) or []) if isinstance(o, Dataset)] if not isinstance(attribute_value(ds, keyword), (str, bytes)) else []
+    items = attribute_value(ds, keyword) or []
+    return [] if isinstance(items, (str, bytes)) else [o for o in items if isinstance(o, Dataset)]
 
 def _modifier_kind(item):
     "What a view modifier says, by its code, else by its meaning."
-    value, meaning = str(attribute_value(item, 'CodeValue', '')).strip(), str(attribute_value(item, 'CodeMeaning', '')).casefold()
+    value = str(attribute_value(item, 'CodeValue', '')).strip()
+    meaning = str(attribute_value(item, 'CodeMeaning', '')).casefold()
     for kind, known in _modifier_codes.items():
         if value and value in known.split(): return kind
     return next((kind for word, kind in _modifier_words.items() if word in meaning), 'other view modifier')
@@ -417,16 +448,20 @@ def image_kinds(
     found = {}
     def say(kind, where):
         if kind: found.setdefault(kind, where)
-    for k in split_view(attribute_value(ds, 'ViewPosition'))[1]: say(k, f"ViewPosition {attribute_value(ds, 'ViewPosition')}")
+    for k in split_view(attribute_value(ds, 'ViewPosition'))[1]:
+        say(k, f"ViewPosition {attribute_value(ds, 'ViewPosition')}")
     codes = sequence_items(ds, 'ViewCodeSequence')
     for item in [m for o in (*codes, ds) for m in sequence_items(o, 'ViewModifierCodeSequence')]:
-        say(_modifier_kind(item), f"view modifier {attribute_value(item, 'CodeMeaning') or attribute_value(item, 'CodeValue')}")
-    if any('specimen' in str(attribute_value(o, 'CodeMeaning', '')).casefold() for o in codes): say('specimen', 'ViewCodeSequence')
+        say(_modifier_kind(item),
+            f"view modifier {attribute_value(item, 'CodeMeaning') or attribute_value(item, 'CodeValue')}")
+    if any('specimen' in str(attribute_value(o, 'CodeMeaning', '')).casefold() for o in codes):
+        say('specimen', 'ViewCodeSequence')
     kinds = attribute_value(ds, 'ImageType', [])
     for i, word in enumerate([kinds] if isinstance(kinds, str) else kinds):
         match = next((k for w, k in _type_words.items() if w in str(word).upper().replace(' ', '_')), '') if i else ''
         say(match, f'ImageType {str(word)}')
-    if str(attribute_value(ds, 'SOPClassUID', '')).startswith('1.2.840.10008.5.1.4.1.1.13.1.'): say('tomosynthesis', 'SOPClassUID')
+    if str(attribute_value(ds, 'SOPClassUID', '')).startswith('1.2.840.10008.5.1.4.1.1.13.1.'):
+        say('tomosynthesis', 'SOPClassUID')
     if sequence_items(ds, 'BiopsyTargetSequence'): say('biopsy', 'BiopsyTargetSequence')
     if (m := _magnification(ds)) >= 1.25: say('magnification', f'magnified {m:.3g} times')
     for keyword, kind in (('PartialView', 'partial view'), ('BurnedInAnnotation', 'burned-in annotation')):

@@ -75,9 +75,11 @@ def from_first(self:Group,
     if self.first: torch.save(state, file)
     n = torch.tensor(len(file.getbuffer()))
     self._talk(dist.broadcast, n, 0)
-    data = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8) if self.first else torch.empty(n, dtype=torch.uint8)
+    data = torch.empty(n, dtype=torch.uint8)
+    if self.first: data = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
     self._talk(dist.broadcast, data, 0)
-    return state if self.first else torch.load(io.BytesIO(data.numpy().tobytes()), map_location='cpu', weights_only=True)
+    return state if self.first else torch.load(io.BytesIO(data.numpy().tobytes()), map_location='cpu',
+                                               weights_only=True)
 
 # %% ../nbs/00e_distributed.ipynb #045f4a32a
 @patch
@@ -113,8 +115,10 @@ def _talk(self:Group, exchange, *args):
     try: return exchange(*args)
     except RuntimeError as e:
         time.sleep(2) # for its word to arrive
-        raise InputError(self._word() or 'another process of this run is gone without a word; its own output says why') from e
+        raise InputError(self._word() or 'another process of this run is gone without a word; '
+                                         'its own output says why') from e
 
+# %% ../nbs/00e_distributed.ipynb #spl00006
 @patch
 @contextmanager
 def watched(self:Group):
@@ -152,7 +156,8 @@ def first_does(self:Group,
         if self.rank == 1 and time.monotonic() > told + 50: # one speaks for all that wait
             told = time.monotonic()
             print(f'process {self.rank} waits for the first one: {what}', file=sys.stderr, flush=True)
-        if time.monotonic() > until: raise InputError(f"{what}: the first process was not done in {wait}; do this step by itself first")
+        if time.monotonic() > until:
+            raise InputError(f"{what}: the first process was not done in {wait}; do this step by itself first")
         time.sleep(.2)
 
 # %% ../nbs/00e_distributed.ipynb #d6f254b2
@@ -172,9 +177,11 @@ def meeting_point(
     "Where the processes meet: `MASTER_ADDR`, or the step's first host and a port made from the job's number."
     env = os.environ if env is None else env
     if 'MASTER_ADDR' in env: return f"tcp://{env['MASTER_ADDR']}:{env.get('MASTER_PORT', 29500)}"
-    try: hosts = subprocess.run(['scontrol', 'show', 'hostnames', env['SLURM_STEP_NODELIST']], check=True, capture_output=True, text=True)
+    try: hosts = subprocess.run(['scontrol', 'show', 'hostnames', env['SLURM_STEP_NODELIST']], check=True,
+                                capture_output=True, text=True)
     except (OSError, KeyError, subprocess.CalledProcessError):
-        raise InputError("several processes, but MASTER_ADDR doesn't say where they meet: set it to the first one's host, MASTER_PORT to a "
+        raise InputError("several processes, but MASTER_ADDR doesn't say where they meet: "
+                         "set it to the first one's host, MASTER_PORT to a "
                          "free port") from None
     return f"tcp://{hosts.stdout.split()[0]}:{20000 + int(env.get('SLURM_JOB_ID', 0)) % 20000}"
 
@@ -183,7 +190,8 @@ _ASK = timedelta(seconds=5) # most time for one knock at the door: an interrupt 
 
 def _open_store(where, rank, size):
     "The store at `where`, which the first process holds, or torchrun's agent for all."
-    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True': return next(dist.rendezvous('env://', rank, size, timeout=_ASK))[0]
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
+        return next(dist.rendezvous('env://', rank, size, timeout=_ASK))[0]
     host, _, port = where.removeprefix('tcp://').rpartition(':')
     return dist.TCPStore(host, int(port), size, rank == 0, timeout=_ASK, wait_for_workers=False, multi_tenant=True)
 
@@ -195,14 +203,16 @@ def _meet(rank, size, wait):
             store = store or _enter(where, rank, size, wait)
             if not (absent := [r for r in range(size) if not store.check([f'here {r}'])]): return store
             missing, why = f"process {', '.join(map(str, absent))}", ''
-        except (RuntimeError, ValueError) as e: why = f': {str(e).splitlines()[0][:200]}' # nobody is there yet, or the port is another's
+        except (RuntimeError, ValueError) as e:
+            why = f': {str(e).splitlines()[0][:200]}' # nobody is there yet, or the port is another's
         waited = time.monotonic() - start
         if waited > min(wait.total_seconds(), 30 if why and rank == 0 else math.inf):
-            raise InputError(f"process {rank} of {size} didn't find {missing} at {where} in {waited:.0f} s: are all of them started, and is the "
-                             f"port free?{why}")
+            raise InputError(f"process {rank} of {size} didn't find {missing} at {where} in {waited:.0f} s: "
+                             f"are all of them started, and is the port free?{why}")
         if waited > say:
             say += 30
-            print(f"process {rank} of {size} waits for {missing} at {where}, {waited:.0f} s so far{why}. To train with this one alone, stop it "
+            print(f"process {rank} of {size} waits for {missing} at {where}, {waited:.0f} s so far{why}. To train with "
+                  "this one alone, stop it "
                   "and take SLURM_STEP_NUM_TASKS or WORLD_SIZE out of its environment", file=sys.stderr, flush=True)
         time.sleep(.2)
 
@@ -222,13 +232,16 @@ def processes(
     rank, size = rank_and_size()
     if size == 1:
         if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1 and 'RANK' not in os.environ:
-            print(f"SLURM counts {os.environ['SLURM_STEP_NUM_TASKS']} tasks here, but this was typed at a terminal: it trains alone; srun nlbs_train ... "
-                  "starts them all", file=sys.stderr, flush=True)
+            print(f"SLURM counts {os.environ['SLURM_STEP_NUM_TASKS']} tasks here, but this was typed at a terminal: "
+                  "it trains alone; srun nlbs_train ... starts them all", file=sys.stderr, flush=True)
         yield Group()
         return
     store, cuda = _meet(rank, size, wait), torch.cuda.is_available()
-    if cuda: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))) % torch.cuda.device_count())
-    dist.init_process_group('cpu:gloo,cuda:nccl' if cuda else 'gloo', store=store, rank=rank, world_size=size, timeout=_EXCHANGE)
+    if cuda:
+        local = int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0)))
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    dist.init_process_group('cpu:gloo,cuda:nccl' if cuda else 'gloo', store=store, rank=rank, world_size=size,
+                            timeout=_EXCHANGE)
     group = Group(rank, size, store)
     try:
         with group.watched(): yield group

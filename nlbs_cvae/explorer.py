@@ -80,7 +80,8 @@ def _image(
 ):
     "An image widget; what a browser saves of it says what it is."
     mark = dict(Real='yes', Description='a real image, private') if real else dict(Synthetic='yes')
-    return W.Image(value=picture(x, **shown, **mark), format='png', layout=W.Layout(width=f'{width}px', flex='0 0 auto'))
+    return W.Image(value=picture(x, **shown, **mark), format='png',
+                   layout=W.Layout(width=f'{width}px', flex='0 0 auto'))
 
 def _strip(
     items,          # (caption, image, is it real?)
@@ -89,7 +90,8 @@ def _strip(
 ):
     "Images in rows, each with a caption."
     def tile(caption, x, real):
-        text = W.HTML(f'<div style="font-size:11px;line-height:1.3;color:{"#b00020" if real else "inherit"}">{html.escape(caption)}</div>')
+        colour = '#b00020' if real else 'inherit'
+        text = W.HTML(f'<div style="font-size:11px;line-height:1.3;color:{colour}">{html.escape(caption)}</div>')
         return W.VBox([_image(x, width, real, **shown), text], layout=W.Layout(width=f'{width + 8}px'))
     return W.Box([tile(*o) for o in items], layout=W.Layout(flex_flow='row wrap'))
 
@@ -107,7 +109,8 @@ def _path(
     **kwargs,
 ):
     "A field for a path; the page sends it when it is written, or a click could come before its last letters."
-    return _named(W.Text(str(value), description=name, continuous_update=False, layout=W.Layout(width='420px'), **kwargs), name)
+    text = W.Text(str(value), description=name, continuous_update=False, layout=W.Layout(width='420px'), **kwargs)
+    return _named(text, name)
 
 # %% ../nbs/08a_explorer.ipynb #bfbc5841
 class Explorer:
@@ -126,14 +129,15 @@ class Explorer:
         self.real, self.models, self.exports = real, tuple(models), exports
         self.studio, self.x, self._quiet = None, None, False
         self.model = _path(model, 'model', placeholder='results/<run>')
-        self.status, self.bar = _named(W.HTML(), 'status'), W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
+        self.status = _named(W.HTML(), 'status')
+        self.bar = W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.body = W.VBox()
         top = W.HBox([self.model, self._button('Open', 'open', self.open), self.bar])
         self.panel = W.VBox([top, self.status, self.body])
         self.open()
 
     def settled(self):
-        "This explorer, its image refined and its directions found. A page that connects while widgets are made would miss some."
+        "This explorer, refined, its directions found. A page that connects while widgets are made would miss some."
         self.worker.wait()
         return self
 
@@ -157,7 +161,7 @@ def say(self:Explorer,
 
 @patch
 def _failed(self:Explorer, e):
-    "Show an exception as a line that may be kept: the page is seen by whoever has its address, a cell by whoever has the notebook."
+    "Show an exception as a line that may be kept: whoever has the page's address, or the notebook, can read it."
     self._idle()
     self.say(kept_error(e), bad=True)
 
@@ -178,7 +182,7 @@ def work(self:Explorer,
     job,  # (watch) to a result
     done, # what to do with it
 ):
-    "Do something heavy beside the hand, with a bar that shows it; where another model is opened meanwhile, for nothing."
+    "Do something heavy in the background, with a bar that shows it; nothing comes of it if another model is opened."
     studio = self.studio
     def watch(n, total):
         if self.studio is not studio: raise Superseded
@@ -203,10 +207,12 @@ def open(self:Explorer):
 @patch
 def _open_named(self:Explorer):
     if self.studio and self.studio.basket:
-        raise InputError(f"the basket holds {len(self.studio.basket)} images of {self.studio.path}: export or empty it first")
+        raise InputError(f"the basket holds {len(self.studio.basket)} images of {self.studio.path}: "
+                         "export or empty it first")
     self.studio = s = Studio(self._allowed_model(self.model.value.strip()), self.cache)
     self.model.value = str(self.studio.path)
-    self.body.children = [W.HBox([W.VBox([self._asking(), self._hands()]), self._stage()], layout=W.Layout(flex_flow='row wrap')), self._tabs()]
+    hands = W.VBox([self._asking(), self._hands()])
+    self.body.children = [W.HBox([hands, self._stage()], layout=W.Layout(flex_flow='row wrap')), self._tabs()]
     self.changed()
     self.work('finding the directions that matter', lambda watch: s.measure(watch=watch), self._put_directions)
 
@@ -216,12 +222,18 @@ def _asking(self:Explorer):
     s, wide, look = self.studio, W.Layout(width='290px'), dict(description_width='100px')
     def condition(c):
         options = [('any', c.unknown), *((c.label(v), v) for v in c.seen)]
-        return _named(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look), f"condition-{re.sub(r'[^a-zA-Z0-9_]', '-', c.name)}")
+        return _named(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
+                      f"condition-{re.sub(r'[^a-zA-Z0-9_]', '-', c.name)}")
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
-    self.seed = _named(W.BoundedIntText(0, min=0, max=2**31 - 1, description='woman', layout=W.Layout(width='190px'), style=look), 'seed')
-    self.other = _named(W.BoundedIntText(1, min=0, max=2**31 - 1, description='other', layout=W.Layout(width='190px'), style=look), 'other')
-    self.t = _named(W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide, style=look), 'walk')
-    for name, w in self.conditions.items(): self._on(w, lambda v, name=name: s.choose(**{name: self.conditions[name].label}))
+    def number(value, name, key):
+        short = W.Layout(width='190px')
+        return _named(W.BoundedIntText(value, min=0, max=2**31 - 1, description=name, layout=short, style=look), key)
+    self.seed = number(0, 'woman', 'seed')
+    self.other = number(1, 'other', 'other')
+    walk = W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide, style=look)
+    self.t = _named(walk, 'walk')
+    for name, w in self.conditions.items():
+        self._on(w, lambda v, name=name: s.choose(**{name: self.conditions[name].label}))
     self._on(self.seed, s.draw)
     self._on(self.other, lambda v: s.walk_to(s.recipe.t, v))
     self._on(self.t, s.walk_to)
@@ -233,11 +245,13 @@ def _asking(self:Explorer):
 def _allowed_model(self:Explorer, name):
     "The model's name, where it came with the library or lies, its links followed, where this explorer may look."
     shipped = Path(str(files('nlbs_cvae')))/'models'
-    if not self.models or re.fullmatch(r'\w+', name) and (shipped/name/'config.json').exists(): return shipped/name if self.models else name
+    if not self.models or re.fullmatch(r'\w+', name) and (shipped/name/'config.json').exists():
+        return shipped/name if self.models else name
     path = Path(name)/'model' if (Path(name)/'model').is_dir() else Path(name)
     parts = [p for p in (Path(name), path, path/'config.json', path/'model.safetensors') if p.exists()]
     if name and any(all(is_inside(p, folder) for p in parts or [path]) for folder in self.models): return name
-    raise InputError(f"{name or 'no name'}: this page was started for models in {', '.join(map(str, self.models))} only")
+    raise InputError(f"{name or 'no name'}: "
+                     f"this page was started for models in {', '.join(map(str, self.models))} only")
 
 # %% ../nbs/08a_explorer.ipynb #4ca0be97
 @patch
@@ -272,7 +286,8 @@ def _follow(self:Explorer):
     if s.directions:
         self.put = [min(3, max(-3, round(v, 1))) for v in s.coordinates()]
         for slider, v in zip(self.sliders, self.put):
-            if abs(slider.value - v) > .01: slider.value = v # an answer that differs in rounding would hold the hand back
+            if abs(slider.value - v) > .01:
+                slider.value = v # an answer that differs in rounding would hold the hand back
     self._quiet = False
 
 # %% ../nbs/08a_explorer.ipynb #9a2cb616
@@ -282,7 +297,9 @@ def _stage(self:Explorer):
     wide = W.Layout(width=f'{self.width}px')
     self.image = _named(W.Image(format='png', layout=W.Layout(width=f'{self.width}px', flex='0 0 auto')), 'image')
     self.caption = _named(W.HTML(), 'caption')
-    self.window, self.level = (_named(W.FloatSlider(v, min=low, max=100, step=1, description=name, readout_format='.0f', layout=wide), name)
+    def slider(v, low, name):
+        return W.FloatSlider(v, min=low, max=100, step=1, description=name, readout_format='.0f', layout=wide)
+    self.window, self.level = (_named(slider(v, low, name), name)
                                for name, v, low in (('window', 100, 2), ('level', 50, 0)))
     for w in (self.window, self.level): w.observe(lambda _: self.tried(self._paint), 'value')
     keep = self._button('Keep in basket', 'keep', self.keep)
@@ -299,7 +316,8 @@ def show(self:Explorer,
     self._paint()
     asked = image_label(wanted_labels(self.studio.generator.conditions, recipe.codes))
     about = 'refined when the hand rests' if state == 'sketch' else 'fully sampled'
-    self.caption.value = (f'<div data-state="{state}" style="line-height:1.4;max-width:{self.width}px"><b>synthetic</b>, {about}'
+    self.caption.value = (f'<div data-state="{state}" '
+                          f'style="line-height:1.4;max-width:{self.width}px"><b>synthetic</b>, {about}'
                           f'<br>{html.escape(str(recipe))}<br>{html.escape(asked)}</div>')
 
 @patch
@@ -316,16 +334,20 @@ def _hands(self:Explorer):
 def _put_directions(self:Explorer, found):
     "A slider, a lock and the size of its effect for each direction."
     look = dict(layout=W.Layout(width='270px'), style=dict(description_width='20px'))
-    self.sliders = [_named(W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f', **look), f'direction-{k}')
+    def slider(k):
+        return W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f', **look)
+    self.sliders = [_named(slider(k), f'direction-{k}')
                     for k in range(len(found))]
     def line(k, slider):
         lock = _named(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
         self._on(slider, partial(self._moved, k))
         lock.observe(lambda change: self.tried(self.studio.lock, k, change['new']), 'value')
         share = 60*found.effect[k]/max(*found.effect, 1e-9)
-        bar = W.HTML(f'<div title="changes grey values by {found.effect[k]:.3f}" style="background:#8aa;height:8px;width:{share:.0f}px"></div>')
+        bar = W.HTML(f'<div title="changes grey values by {found.effect[k]:.3f}" '
+                     f'style="background:#8aa;height:8px;width:{share:.0f}px"></div>')
         return W.HBox([slider, lock, bar], layout=W.Layout(align_items='center'))
-    head = W.HTML('<div style="line-height:1.3;margin-top:6px"><b>directions that matter</b>, those that show most first</div>')
+    head = W.HTML('<div style="line-height:1.3;margin-top:6px"><b>directions that matter</b>, '
+                  'those that show most first</div>')
     self.hands.children = [head, *(line(k, o) for k, o in enumerate(self.sliders))]
     self._follow()
     return '\n'.join([f'Directions from {found.source}.', *map(kept_text, self.studio.notes)])
@@ -339,13 +361,17 @@ def _moved(self:Explorer, k, v):
 @patch
 def _tabs(self:Explorer):
     "Every condition, the walk, the comparison, the basket."
-    def page(name, text, action): return [self._button(text, name, action, layout=W.Layout(width='240px')), _named(W.VBox(), f'{name}-shown')]
-    pages = [page('every', 'Draw under every condition', self.show_every), page('strip', 'Draw the walk', self.show_walk),
+    def page(name, text, action): return [self._button(text, name, action, layout=W.Layout(width='240px')),
+                                          _named(W.VBox(), f'{name}-shown')]
+    pages = [page('every', 'Draw under every condition', self.show_every),
+             page('strip', 'Draw the walk', self.show_walk),
              page('compare', 'Find the nearest training images', self.show_nearest)]
     self.sheets = dict(zip(('every', 'strip', 'compare'), (p[1] for p in pages)))
     self.kept, self.folder = _named(W.VBox(), 'basket'), _path(self.out, 'folder')
-    self.formats = _named(W.SelectMultiple(options=['png', 'npy', 'dicom'], value=['png'], rows=3, description='formats'), 'formats')
-    buttons = [self._button('Export', 'export', self.export, button_style='primary'), self._button('Empty', 'empty', self.empty)]
+    formats = W.SelectMultiple(options=['png', 'npy', 'dicom'], value=['png'], rows=3, description='formats')
+    self.formats = _named(formats, 'formats')
+    buttons = [self._button('Export', 'export', self.export, button_style='primary'),
+               self._button('Empty', 'empty', self.empty)]
     pages.append([self.kept, self.folder, self.formats, W.HBox(buttons)])
     tabs = W.Tab([W.VBox(p) for p in pages], titles=['Every condition', 'Walk', 'Compare', 'Basket'])
     self.thumbs = []
@@ -358,7 +384,8 @@ def _shown(self:Explorer): return dict(window=self.window.value, level=self.leve
 def show_every(self:Explorer):
     "The present image under every condition."
     def done(sheet):
-        self.sheets['every'].children = [_strip([(f'{n} {v}', x, False) for v, x in row.items()], **self._shown()) for n, row in sheet.items()]
+        strips = [[(f'{n} {v}', x, False) for v, x in row.items()] for n, row in sheet.items()]
+        self.sheets['every'].children = [_strip(tiles, **self._shown()) for tiles in strips]
         return 'One condition changed at a time, from the same noise.'
     self.work('drawing under every condition', lambda watch: self.studio.every_condition(watch=watch), done)
 
@@ -367,7 +394,8 @@ def show_walk(self:Explorer):
     "From this woman to the other."
     n, a, b = 8, self.studio.recipe.seed, self.studio.recipe.other
     def done(xs):
-        self.sheets['strip'].children = [_strip([(f'{i/(n - 1):.0%}', x, False) for i, x in enumerate(xs)], **self._shown())]
+        self.sheets['strip'].children = [_strip([(f'{i/(n - 1):.0%}', x, False) for i, x in enumerate(xs)],
+                                                **self._shown())]
         return f'From woman {a} to woman {b}.'
     self.work('walking', lambda watch: self.studio.walk(n, watch=watch), done)
 
@@ -378,12 +406,16 @@ def show_nearest(self:Explorer):
     x = self.x
     def done(found):
         near, usual = found
-        tiles = [('synthetic', x, False), *((f'REAL, row {o.row}, {o.title}: {o.distance:.3f}', o.image, True) for o in near if self.real)]
-        real = ('Real images are private: share neither this page nor a notebook saved with its widgets.' if self.real else
-                f'The nearest training images differ by {", ".join(f"{o.distance:.3f}" for o in near)}. They are real women\'s and not shown: '
+        tiles = [('synthetic', x, False),
+                 *((f'REAL, row {o.row}, {o.title}: {o.distance:.3f}', o.image, True) for o in near if self.real)]
+        real = ('Real images are private: '
+                'share neither this page nor a notebook saved with its widgets.' if self.real else
+                f'The nearest training images differ by {", ".join(f"{o.distance:.3f}" for o in near)}. They are real '
+                'women\'s and not shown: '
                 'that needs nlbs_explore --real, or Explorer(real=True).')
         self.sheets['compare'].children = [
-            W.HTML(f'<div style="line-height:1.4">Difference of grey values at 32×32 pixels; real women are {usual:.3f} from the nearest other '
+            W.HTML('<div style="line-height:1.4">Difference of grey values at 32×32 pixels; '
+                   f'real women are {usual:.3f} from the nearest other '
                    f'woman.<br><b style="color:#b00020">{real}</b></div>'),
             _strip(tiles, 160, **self._shown())]
         return 'The training images that look most like this one.'
@@ -397,6 +429,7 @@ def keep(self:Explorer):
     self.kept.children = [_strip(self.thumbs, **self._shown())]
     self.say(f'{n} in the basket.')
 
+# %% ../nbs/08a_explorer.ipynb #spl00007
 @patch
 def empty(self:Explorer):
     "Take all out of the basket."

@@ -149,7 +149,8 @@ def _resnet50(path, digest, device):
 
 def _radimagenet(path, digest, device):
     "ResNet-50 as a numbered list of layers called backbone; inputs from -1 to 1."
-    names = {f'backbone.{i}.': f'{n}.' for i, n in ((0, 'conv1'), (1, 'bn1'), *((j + 3, f'layer{j}') for j in range(1, 5)))}
+    layers = ((0, 'conv1'), (1, 'bn1'), *((j + 3, f'layer{j}') for j in range(1, 5)))
+    names = {f'backbone.{i}.': f'{n}.' for i, n in layers}
     weights = {names[p] + k.removeprefix(p): v for k, v in _weights(path).items() for p in names if k.startswith(p)}
     return Extractor('RadImageNet', digest, _fill(ResNet50(), path, weights).to(device), 224, lambda x: x, device)
 
@@ -166,7 +167,8 @@ def _fill(net, path, weights):
     weights = {k: v for k, v in weights.items() if k in net.state_dict()}
     try: missing = net.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as e: raise InputError(f"{path}: other shapes ({str(e).splitlines()[1].strip()})") from None
-    if missing: raise InputError(f"{path}: no {type(net).__name__}: it lacks {missing[0]} and {len(missing) - 1} more weights")
+    if missing:
+        raise InputError(f"{path}: no {type(net).__name__}: it lacks {missing[0]} and {len(missing) - 1} more weights")
     return net.eval()
 
 def _inception(path, digest, device):
@@ -174,6 +176,7 @@ def _inception(path, digest, device):
     try:
         net = torch.jit.load(path, map_location=device).eval()
         net(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device), return_features=True)
-    except Exception as e: raise InputError(f"{path}: no TorchScript that gives features ({str(e).splitlines()[0]})") from None
+    except Exception as e:
+        raise InputError(f"{path}: no TorchScript that gives features ({str(e).splitlines()[0]})") from None
     return Extractor('Inception', digest, lambda x: net(x, return_features=True), 299,
                      lambda x: ((x + 1)*127.5).round().clamp(0, 255).to(torch.uint8), device)

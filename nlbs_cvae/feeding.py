@@ -53,7 +53,8 @@ def monai_images(
     with quiet():
         from monai.data import PersistentDataset
         from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Resize, ScaleIntensity, ToTensor
-        steps = [LoadImage(reader='PydicomReader', image_only=True), EnsureChannelFirst(channel_dim='no_channel'), ScaleIntensity(),
+        steps = [LoadImage(reader='PydicomReader', image_only=True), EnsureChannelFirst(channel_dim='no_channel'),
+                 ScaleIntensity(),
                  Resize((resolution, resolution), mode='area'), ToTensor(track_meta=False)]
     return PersistentDataset(list(map(str, paths)), Compose(steps), cache_dir=folder)
 
@@ -79,14 +80,17 @@ def bench_preparing(
     out,             # folder to work in
     peers:bool=True, # against them
 )->list:             # rows
-    "One pass over uncompressed files; the report that the command draws at its end is left out, a few seconds however many there are."
-    archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women, size=size.file_size)
-    paths, folder = sorted(archive.rglob('*.dcm')), Path(tempfile.mkdtemp(prefix='prepared-', dir=out)) # removed at the end, so nobody else's
+    "One pass over uncompressed files, without the report that the command draws at its end, which takes a few seconds."
+    archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women,
+                            size=size.file_size)
+    # removed at the end, so nobody else's
+    paths, folder = sorted(archive.rglob('*.dcm')), Path(tempfile.mkdtemp(prefix='prepared-', dir=out))
     for d in ('ours', 'naive'): (folder/d).mkdir(parents=True, exist_ok=True)
     rivals = {'our pass': lambda: our_pass(paths, size.resolution, folder/'ours')}
     if peers: rivals |= {'pydicom + min-max + scikit-image': lambda: naive_pass(paths, size.resolution, folder/'naive'),
                          'MONAI PersistentDataset': lambda: monai_pass(paths, size.resolution, folder/'monai')}
-    rows = standing('preparing', race(rivals, size.rounds), len(paths), note=f'{len(paths)} files {"x".join(map(str, size.file_size))}')
+    rows = standing('preparing', race(rivals, size.rounds), len(paths),
+                    note=f'{len(paths)} files {"x".join(map(str, size.file_size))}')
     faults = [r['fault'] for r in our_pass(paths, size.resolution, folder/'ours') if r['fault']]
     if faults: raise InputError(f"preparing: the phantom's files should be without fault, found {faults}")
     shutil.rmtree(folder)
@@ -118,7 +122,8 @@ def repeated_cache(
     images = np.lib.format.open_memmap(folder/'images.npy', 'w+', np.uint16, (n, *cache.resolution))
     images[:min(n, len(cache))] = cache.images[:n]
     images.flush()
-    write_json(folder/'cache.json', cache.about | dict(images=n, fingerprint=sha256(f'{cache.fingerprint} {n}'.encode())))
+    write_json(folder/'cache.json',
+               cache.about | dict(images=n, fingerprint=sha256(f'{cache.fingerprint} {n}'.encode())))
     return Cache(folder)
 
 def small_cache(
@@ -128,7 +133,8 @@ def small_cache(
 )->Cache:
     "A phantom's cache."
     archive = write_phantom(Path(out)/f'phantom-small-{women}', women=women, size=(320, 256))
-    return prepare_cache(archive, cache=Path(out)/f'cache-{women}-{resolution}', resolution=resolution, split=(.6, .2, .2), workers=1)
+    return prepare_cache(archive, cache=Path(out)/f'cache-{women}-{resolution}', resolution=resolution,
+                         split=(.6, .2, .2), workers=1)
 
 # %% ../nbs/08e_feeding.ipynb #ffd88a52
 def our_batches(
@@ -182,9 +188,11 @@ def bench_feeding(
         kept = PersistentDataset(list(map(str, paths)), [ItemOf()], cache_dir=folder/'monai')
         feed(kept[i][None] for i in range(n)) # fills it
         loader = partial(torch.utils.data.DataLoader, batch_size=batch, shuffle=True)
-        rivals |= {'a file an item': lambda: feed(loader(ItemFiles(paths))), 'MONAI PersistentDataset': lambda: feed(loader(kept))}
+        rivals |= {'a file an item': lambda: feed(loader(ItemFiles(paths))),
+                   'MONAI PersistentDataset': lambda: feed(loader(kept))}
     same_images(our_batches(cache, batch, n), memory.batches(order, batch))
-    rows = standing('feeding', race(rivals, size.rounds), n, limits=['in memory', 'out of the map'], note=f'{size.resolution}x{size.resolution}, one process')
+    rows = standing('feeding', race(rivals, size.rounds), n, limits=['in memory', 'out of the map'],
+                    note=f'{size.resolution}x{size.resolution}, one process')
     if peers: shutil.rmtree(folder)
     return rows
 
@@ -195,7 +203,8 @@ class ItemOf:
 def same_images(a, b):
     "Do both sides give the same images, in whatever order? An `InputError` where not."
     a, b = (torch.cat([x.double().mean((1, 2, 3)) for x in o]).sort().values for o in (a, b))
-    if len(a) != len(b) or not torch.allclose(a, b, atol=1e-6): raise InputError("feeding: the two sides don't give the same images")
+    if len(a) != len(b) or not torch.allclose(a, b, atol=1e-6):
+        raise InputError("feeding: the two sides don't give the same images")
 
 # %% ../nbs/08e_feeding.ipynb #966d1290a
 def feed_archive(

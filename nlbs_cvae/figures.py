@@ -75,10 +75,12 @@ def _plain_figure():
     class PlainFigure(Figure):
         def draw(self, renderer):
             for text in self.findobj(Text): text.set_parse_math(False)
-            with rc_context({'text.parse_math': False}): return super().draw(renderer) # ticks are made as they are drawn
+            with rc_context({'text.parse_math': False}):
+                return super().draw(renderer) # ticks are made as they are drawn
         def _repr_png_(self): # a page that pyplot knows nothing of is a picture where it ends a notebook's cell
             self.savefig(page := io.BytesIO(), format='png', dpi=50)
-            Image.open(page).convert('RGB').quantize(64).save(small := io.BytesIO(), 'PNG', optimize=True) # notebooks are kept in git
+            # notebooks are kept in git
+            Image.open(page).convert('RGB').quantize(64).save(small := io.BytesIO(), 'PNG', optimize=True)
             return small.getvalue()
     return PlainFigure
 

@@ -69,7 +69,8 @@ def keep(self:FindingNet,
     "Forget the maps of other flags."
     kept = [i for i, k in enumerate(self.flags.tolist()) if k in flags]
     last = self.scores[-1]
-    last.weight, last.bias, last.out_channels = nn.Parameter(last.weight[kept]), nn.Parameter(last.bias[kept]), len(kept)
+    last.weight, last.bias = nn.Parameter(last.weight[kept]), nn.Parameter(last.bias[kept])
+    last.out_channels = len(kept)
     self.flags, self.rate, self.shape = self.flags[kept], self.rate[kept], (len(kept), *self.shape[1:])
 
 # %% ../nbs/03a_findings.ipynb #house008
@@ -131,7 +132,7 @@ def read_flags(
     model:ConditionalVAE,
     cache:Cache,
     most:int=2048, # images at most
-)->dict:           # number of a condition: AUC, the chance of such a one where the net knows nothing, women with the flag, without
+)->dict:           # number of a condition: AUC, its chance where the net knows nothing, women with the flag, without
     "How well the finding net reads the flags of validation images."
     from scipy.stats import mannwhitneyu
     if not model.flags: return {}
@@ -156,6 +157,7 @@ def keep_read_flags(
     for k, (area, p, yes, no) in found.items():
         women = f'{yes} validation women with it, {no} without'
         if k in model.flags: word = f'is read: AUC {area:.2f} ({women})'
-        elif yes and no: word = f'is not surely read: AUC {area:.2f} ({women}) would be chance {p:.2f} of the time, allowed is 0.01; no maps of it'
+        elif yes and no: word = (f'is not surely read: AUC {area:.2f} ({women}) would be chance {p:.2f} of the time, '
+                                 'allowed is 0.01; no maps of it')
         else: word = f"can't be judged ({women}); no maps of it"
         logging.getLogger('nlbs_cvae').info('findings: %s %s', cache.conditions.names[k], word)

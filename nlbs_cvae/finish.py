@@ -51,7 +51,8 @@ def cache_tables(
     split:pd.Series, # of each row
 )->tuple:            # table of the prepared images without ids; the private one, with their sources
     "Tables of the prepared images."
-    seen = pd.DataFrame(records).drop(columns=['histogram', 'source'], errors='ignore').assign(source_row=plan.table['row'].to_numpy())
+    seen = pd.DataFrame(records).drop(columns=['histogram', 'source'], errors='ignore')
+    seen = seen.assign(source_row=plan.table['row'].to_numpy())
     df = pd.concat([plan.table.drop(columns='row'), seen], axis=1).assign(split=split)
     for c in ('laterality', 'view', 'age'): # where the table says nothing, the header does
         if c in df: df[c] = df[c].where(df[c].notna(), df[f'header_{c}'])
@@ -93,7 +94,8 @@ def keep_records(
 ):
     "Keep the records of the images that are in images.npy, and what their files were."
     sources = [r.get('source') or ['']*4 for r in records]
-    files = pd.DataFrame(sources, columns=['size', 'modified', 'changed', 'digest']).assign(row=plan.table.row.to_list(), path=plan.table.path.to_list())
+    files = pd.DataFrame(sources, columns=['size', 'modified', 'changed', 'digest'])
+    files = files.assign(row=plan.table.row.to_list(), path=plan.table.path.to_list())
     _write_files(plan.cache, files.drop_duplicates('path'))
     plain = [{k: v for k, v in r.items() if k != 'source'} for r in records]
     write_atomic(plan.private/'records.json', json.dumps(dict(key=plan.images_key, records=plain)))
@@ -108,7 +110,9 @@ def kept_records(plan:Plan):
     mark_labels(plan, records)
     return records if faults == [r['fault'] for r in records] else None # else images count that are not in images.npy
 
-def _write_files(folder, files): write_atomic(folder/'private'/'files.csv', files[['row', 'path', 'size', 'modified', 'changed', 'digest']].to_csv(index=False))
+def _write_files(folder, files):
+    columns = ['row', 'path', 'size', 'modified', 'changed', 'digest']
+    write_atomic(folder/'private'/'files.csv', files[columns].to_csv(index=False))
 
 def _read_files(folder):
     "What the files were; None where the private folder stayed elsewhere."
@@ -128,10 +132,12 @@ def changed_files(
         if not size: return None if path.is_file() else ('',)*4 # it was missing
         return is_still(path, (int(size), int(modified), int(changed), digest))
     columns = [files[c] for c in ('path', 'size', 'modified', 'changed', 'digest')]
-    with ThreadPoolExecutor(8) as pool: now = list(progress(pool.map(same, *columns), 'comparing files', len(files), 'file'))
+    with ThreadPoolExecutor(8) as pool:
+        now = list(progress(pool.map(same, *columns), 'comparing files', len(files), 'file'))
     noted = [tuple(map(str, n)) if n else was for n, was in zip(now, zip(*columns[1:]))]
     if noted != list(zip(*columns[1:])):
-        with suppress(OSError): _write_files(Path(folder), files.assign(**dict(zip(['size', 'modified', 'changed', 'digest'], zip(*noted)))))
+        noted = dict(zip(['size', 'modified', 'changed', 'digest'], zip(*noted)))
+        with suppress(OSError): _write_files(Path(folder), files.assign(**noted))
     return [int(row) for row, n in zip(files.row, now) if not n]
 
 # %% ../nbs/01k_finish.ipynb #87cfa692
@@ -153,7 +159,8 @@ def mapping_hash(
 )->str:
     "Of what a mapping says, whatever it is called; keys at their defaults don't count, so a new key is no new mapping."
     usual = asdict(Mapping(name=''))
-    return sha256(json.dumps([(k, v) for k, v in asdict(mapping).items() if k not in ('name', 'about') and v != usual[k]]).encode())
+    said = [(k, v) for k, v in asdict(mapping).items() if k not in ('name', 'about') and v != usual[k]]
+    return sha256(json.dumps(said).encode())
 
 def table_hashes(tables): return [dict(name=Path(t).name, sha256=sha256(t)) for t in tables]
 
@@ -161,7 +168,8 @@ def names_hash(mapping, archive):
     "Of the names of all files, where a mapping looks for files instead of being told their names; else ''."
     if mapping.rows != 'files' and not any('*' in t for t in mapping.path): return ''
     root = Path(archive)
-    names = sorted(p.relative_to(root).as_posix() for p in root.rglob('*') if not p.name.startswith('.') and p.is_file())
+    files = (p for p in root.rglob('*') if not p.name.startswith('.') and p.is_file())
+    names = sorted(p.relative_to(root).as_posix() for p in files)
     return sha256('\n'.join(names).encode('utf-8', 'surrogateescape'))
 
 def made_from(
@@ -172,7 +180,8 @@ def made_from(
     files = _read_files(plan.cache)
     contents = files[['path', 'size', 'digest']].sort_values('path').to_csv(index=False)
     return dict(mapping=dict(name=plan.mapping.name, sha256=mapping_hash(plan.mapping)), tables=table_hashes(tables),
-                names=names_hash(plan.mapping, plan.archive), rows=rows_hash(plan), files=sha256(contents.encode()), count=len(files))
+                names=names_hash(plan.mapping, plan.archive), rows=rows_hash(plan), files=sha256(contents.encode()),
+                count=len(files))
 
 def rows_hash(plan:Plan)->str: return sha256(plan.table.to_csv(index=False).encode())
 
@@ -180,7 +189,7 @@ def fingerprint(
     made:dict,     # as `made_from` gives it
     settings:dict, # what was asked for
 )->str:            # 64 hexadecimal digits
-    "Of the settings, what the mapping says, the table as it was read and the files: which data these are, wherever they lie."
+    "Which data these are, wherever they lie: by settings, mapping, the table as it was read, and the files."
     return sha256(json.dumps([VERSION, settings, made['mapping']['sha256'], made['rows'], made['files']]).encode())
 
 # %% ../nbs/01k_finish.ipynb #5bfd661ea
@@ -202,7 +211,9 @@ def finish_cache(
     mark_identical(plan, records)
     faults, findings = quarantine(plan, records), cache_oddities(plan, records)
     check_faults(plan, faults, max_faults)
-    if len(faults) == len(records): raise InputError(f"{unkept(plan.archive, 'the archive')}: no image is left; see {unkept(plan.private, 'private')}/quarantine.csv{unkept('', ' of the cache')}")
+    if len(faults) == len(records):
+        raise InputError(f"{unkept(plan.archive, 'the archive')}: no image is left; "
+                         f"see {unkept(plan.private, 'private')}/quarantine.csv{unkept('', ' of the cache')}")
     public, private = cache_tables(plan, records, make_splits(plan, settings['split'], settings['split_seed']))
     (plan.cache/'cache.json').unlink(missing_ok=True) # a cache whose parts are replaced is not whole
     if not old:
@@ -227,7 +238,8 @@ def _cache_about(plan, settings, tables, records, public, faults, findings):
     good = [r for r in records if not r['fault'] and r['images']]
     split = public.split[np.cumsum([0, *(r['images'] for r in good[:-1])])] # of the first image of each record
     return dict(
-        version=VERSION, fingerprint=fingerprint(made, settings), made_from=made, plan=plan_hash(plan, settings), settings=settings,
+        version=VERSION, fingerprint=fingerprint(made, settings), made_from=made, plan=plan_hash(plan, settings),
+        settings=settings,
         resolution=list(plan.recipe.resolution), turned=plan.recipe.turned, images=len(public),
         women=public.subject.nunique(), splits=Counter(public.split),
         images_sha256=sha256(plan.cache/'images.npy'),

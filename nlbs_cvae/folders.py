@@ -52,7 +52,8 @@ def is_ours(
     "Whether a generation wrote it: no link, and it says so inside."
     path = Path(path)
     if path.is_symlink() or not path.is_file(): return False
-    if path.name in ('.lock',) or path.suffix == '.tmp': return True # nothing inside, or cut short; the name is proof enough
+    if path.name in ('.lock',) or path.suffix == '.tmp':
+        return True # nothing inside, or cut short; the name is proof enough
     try: return _MARKED[path.suffix](path)
     except Exception: return False # whatever a reader raises at a file that isn't what its name says
 
@@ -64,10 +65,12 @@ def _marked_dicom(path):
     return ds.Manufacturer == 'NLBS-CVAE' and ds.PatientID.startswith('SYNTHETIC-') and ds.ImageType[0] == 'DERIVED'
 
 def _marked_json(path):
-    return {'synthetic', 'model', 'n'} <= set(d := read_json(path)) and isinstance(d['n'], int) or {'machine', 'process', 'job'} <= set(d)
+    d = read_json(path)
+    return {'synthetic', 'model', 'n'} <= set(d) and isinstance(d['n'], int) or {'machine', 'process', 'job'} <= set(d)
 
 def _marked_csv(path):
-    with open(path, encoding='utf-8') as f: return re.fullmatch(r'row,file,.*model,synthetic', f.readline().strip()) is not None
+    with open(path, encoding='utf-8') as f:
+        return re.fullmatch(r'row,file,.*model,synthetic', f.readline().strip()) is not None
 
 def _marked_npy(path): # the format has no room for words: its shape must be what generation.json says
     plan, ims = read_json(path.with_name('generation.json')), np.load(path, mmap_mode='r')
@@ -100,17 +103,21 @@ def check_folder(
     if not str(out).strip() or out.is_symlink() and (replace or not out.exists()):
         raise InputError(f"{out or '(no name)'}: a link, to {os.path.realpath(out)}; name the folder itself")
     if out.exists() and not out.is_dir(): raise InputError(f"{out}: this is a file; name a new folder")
-    if around := archive_around(out): raise InputError(f"{out}: lies in {around}, which holds an archive's images and is only read; name a folder outside of it")
+    if around := archive_around(out): raise InputError(f"{out}: lies in {around}, "
+                                                       "which holds an archive's images and is only read; "
+                                                       "name a folder outside of it")
     here, old = folder_entries(out) if out.is_dir() else [], read_plan(out)
     if not old and (foreign := [n for n in here if not is_our_name(n) or _stranger(out/n)]):
         raise InputError(f"{out}: holds other files ({min(foreign)}, …); name a new or empty folder")
     other = [k for k in plan if old.get(k) != plan[k]] if old else []
     if other and not replace:
-        raise InputError(f"{out}: holds a generation with {other[0]}={old.get(other[0])}, not {plan[other[0]]}; name a new folder")
+        raise InputError(f"{out}: holds a generation with {other[0]}={old.get(other[0])}, not {plan[other[0]]}; "
+                         "name a new folder")
     for name in here:
         if name == 'dicom' and (out/name).is_dir() and not (out/name).is_symlink(): continue
         if (name == 'dicom' or is_our_name(name, plan['n'])) and _stranger(out/name):
-            raise InputError(f"{out/name}: {'a link' if (out/name).is_symlink() else 'not written by a generation'}, and in the way of one; name a new folder")
+            raise InputError(f"{out/name}: {'a link' if (out/name).is_symlink() else 'not written by a generation'}, "
+                             "and in the way of one; name a new folder")
 
 # %% ../nbs/06_folders.ipynb #10782ea6a
 def _stranger(path):
@@ -141,7 +148,8 @@ def clear_folder(
     "Remove what a generation wrote, and nothing else."
     out, plan = Path(out), read_plan(out)
     if out.is_symlink() or not plan: raise InputError(f"{out}: no folder of a generation; nothing is removed")
-    mine = [n for n in folder_entries(out) if is_our_name(n, plan['n']) and n not in ('lock.json', '.lock') and is_ours(out/n)]
+    images = [n for n in folder_entries(out) if is_our_name(n, plan['n']) and n not in ('lock.json', '.lock')]
+    mine = [n for n in images if is_ours(out/n)]
     for name in sorted(mine, key='generation.json'.__eq__): (out/name).unlink() # the proof goes last
     inside = out/'dicom'
     if inside.is_dir() and not inside.is_symlink() and not any(inside.iterdir()): inside.rmdir()
@@ -163,7 +171,8 @@ def _foreign_dicoms(folder, most=200):
     try: entries = [e for e, _ in zip(os.scandir(folder), range(most)) if e.is_file(follow_symlinks=False)]
     except OSError: return found # no such folder yet, or one that isn't ours to read
     for e in entries:
-        if e.name.startswith('.') or Path(e.name).suffix.lower() not in ('.dcm', '.dicom', '.ima', '') or len(found) > 1: continue # not .lock: who opens and closes it lets it go
+        if e.name.startswith('.') or len(found) > 1: continue # not .lock: whoever opens and closes it lets it go
+        if Path(e.name).suffix.lower() not in ('.dcm', '.dicom', '.ima', ''): continue
         with open(e.path, 'rb') as f: found += [e.name] if f.read(132)[128:] == b'DICM' and not is_ours(e.path) else []
     return found
 
@@ -189,13 +198,15 @@ def read_manifest(
     if not Path(folder).is_dir(): raise InputError(f"{folder}: no such folder")
     if not file.exists():
         begun = (Path(folder)/'generation.json').exists()
-        why = 'the generation is not finished: run it again' if begun else 'it needs columns row, file and the conditions'
+        why = ('the generation is not finished: run it again' if begun
+               else 'it needs columns row, file and the conditions')
         raise InputError(f"{folder}: there is no manifest.csv; {why}")
     df = read_frame(file)
     found = match_columns(df, ['file', 'row'])
     if 'file' not in found.used or not len(df):
         near = found.unanswered.get('file')
-        raise InputError(f"{file}: it needs a column 'file'{f' (is it {near[0]!r}?)' if near else ''} and at least one row")
+        raise InputError(f"{file}: it needs a column 'file'{f' (is it {near[0]!r}?)' if near else ''} and at least "
+                         "one row")
     df = df.rename(columns={theirs: ours for ours, theirs in found.used.items()})
     df['file'] = _files_inside(file, df['file'])
     for c in df.columns.difference(['file', 'dicom', 'model']): # whole numbers are numbers
@@ -226,14 +237,16 @@ def read_images(
     ims, size = [_read_image(_named_file(folder, f)) for f in df.file], lambda im: 'x'.join(map(str, im.shape))
     for f, im in zip(df.file, ims):
         if im.shape != ims[0].shape:
-            raise InputError(f"{Path(folder)/f}: {size(im)} pixels, but {df.file.iloc[0]} has {size(ims[0])}; all images "
-                             f"must have one size")
+            raise InputError(f"{Path(folder)/f}: {size(im)} pixels, but {df.file.iloc[0]} has {size(ims[0])}; "
+                             "all images must have one size")
     return _check_range(folder, np.stack(ims))
 
+# %% ../nbs/06_folders.ipynb #spl00008
 def _check_range(folder, ims):
-    "An `InputError` where all images (N,H,W) lie in the lowest tenth of the scale: whoever wrote them meant another scale."
+    "An `InputError` where all images (N,H,W) lie in the lowest tenth of the scale: another scale was meant."
     if ims.max() >= -.8 or (Path(folder)/'generation.json').exists(): return ims # our own are what they are
-    raise InputError(f"{folder}: the brightest pixel of all {len(ims)} images is {(ims.max() + 1)/2:.3f} of white, no mammogram's: write them "
+    raise InputError(f"{folder}: the brightest pixel of all {len(ims)} images is {(ims.max() + 1)/2:.3f} of white, "
+                     "no mammogram's: write them "
                      "over the whole range of their bits, or say in the file (window, bits stored) what is white")
 
 def _named_file(folder, name):
@@ -248,8 +261,10 @@ def _read_npy(path, df):
     "The images of a manifest from the one array that holds them."
     try:
         ims, rows = np.load(path, mmap_mode='r'), df.row.to_numpy()
-        if ims.dtype not in (np.uint8, np.uint16) or ims.ndim != 3: raise ValueError(f'{ims.dtype} {ims.shape}, not (N,H,W) of 8 or 16 bits')
-        if rows.dtype.kind != 'i' or rows.min() < 0 or len(set(rows)) < len(rows): raise ValueError('column row must hold different numbers from 0')
+        if ims.dtype not in (np.uint8, np.uint16) or ims.ndim != 3:
+            raise ValueError(f'{ims.dtype} {ims.shape}, not (N,H,W) of 8 or 16 bits')
+        if rows.dtype.kind != 'i' or rows.min() < 0 or len(set(rows)) < len(rows):
+            raise ValueError('column row must hold different numbers from 0')
         return to_float(ims[rows])
     except (OSError, ValueError, AttributeError, IndexError) as e:
         raise InputError(f"{path}: can't be read as the images of the manifest ({e})") from None
@@ -260,5 +275,6 @@ def _read_image(path):
     try:
         with bounded(path, memory=4, seconds=60): return 2*read_sample(path) - 1
     except ImageFault as e:
-        if e.reason == 'missing' and not path.exists(): raise InputError(f"{path}: named in the manifest, but missing") from None
+        if e.reason == 'missing' and not path.exists():
+            raise InputError(f"{path}: named in the manifest, but missing") from None
         raise InputError(f"{path}: can't be read as an image ({e.reason}{': '*bool(e.detail)}{e.detail})") from None

@@ -277,6 +277,7 @@ def _check_config(
     _check_flags(model.get('flags', []), conditions)
     return _check_numbers(model, prior) or conditions
 
+# %% ../nbs/03c_generator.ipynb #spl00015
 def _check_numbers(model, prior):
     "An `InputError` for a number outside of the limits of its setting, or of another kind."
     numbers = {k: model[k] for k in _MODEL} | {f'prior_{k}': v for k, v in prior.items()}

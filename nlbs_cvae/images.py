@@ -20,7 +20,8 @@ from .core import InputError
 
 # %% ../nbs/00g_images.ipynb #f897861b
 KINDS = ('magnification', 'spot compression', 'implant displaced', 'rolled', 'cleavage', 'tangential', 'axillary tail',
-         'anterior compression', 'other view modifier', 'partial view', 'biopsy', 'tomosynthesis', 'localizer', 'specimen',
+         'anterior compression', 'other view modifier', 'partial view', 'biopsy', 'tomosynthesis', 'localizer',
+         'specimen',
          'screen capture', 'secondary', 'burned-in annotation')
 REASONS = ('missing', 'truncated', 'unreadable', 'not a mammogram', 'multi-frame', 'implausible size', 'over the limit',
            'empty', 'identical pixels', *KINDS)
@@ -43,7 +44,8 @@ def broken(
     e:Exception, # what a decoder raised; they raise what they like
 )->ImageFault:
     "The fault that an exception stands for."
-    if isinstance(e, MemoryError) or 'nsufficient memory' in str(e) or 'bad_alloc' in str(e): # OpenCV's words, and C++'s
+    # OpenCV's words, and C++'s
+    if isinstance(e, MemoryError) or 'nsufficient memory' in str(e) or 'bad_alloc' in str(e):
         return ImageFault('over the limit', path, 'reading it takes more memory than is allowed')
     return ImageFault('unreadable', path, f'{type(e).__name__}: {e}')
 
@@ -71,7 +73,8 @@ def check_file(
     path = Path(path)
     try: s = path.stat()
     except (OSError, ValueError) as e: raise ImageFault('missing', path, getattr(e, 'strerror', '') or e) from None
-    kinds = ((stat.S_ISDIR, 'a folder'), (stat.S_ISFIFO, 'a pipe'), (stat.S_ISSOCK, 'a socket'), (lambda m: not stat.S_ISREG(m), 'a device'))
+    kinds = ((stat.S_ISDIR, 'a folder'), (stat.S_ISFIFO, 'a pipe'), (stat.S_ISSOCK, 'a socket'),
+             (lambda m: not stat.S_ISREG(m), 'a device'))
     for is_kind, name in kinds:
         if is_kind(s.st_mode): raise ImageFault('missing', path, f'{name}, not a file')
     if s.st_size == 0: raise ImageFault('truncated', path, 'no bytes in it')
@@ -97,7 +100,8 @@ def bounded(
     try:
         with _memory_limit(memory), _time_limit(seconds): yield
     except TimeUp: raise ImageFault('over the limit', path, f'reading it takes more than {seconds:g} seconds') from None
-    except MemoryError: raise ImageFault('over the limit', path, f'reading it takes more than {memory:g} GiB of memory') from None
+    except MemoryError:
+        raise ImageFault('over the limit', path, f'reading it takes more than {memory:g} GiB of memory') from None
 
 @contextmanager
 def _memory_limit(gib):
@@ -169,6 +173,7 @@ def _tiff_tags(path):
         tags.load(f)
     return tags
 
+# %% ../nbs/00g_images.ipynb #spl00009
 def _tiff(path, least):
     "Channels (H,W[,C]) of a TIFF, black as zero, and the way up."
     tags = _tiff_tags(path)
@@ -177,7 +182,8 @@ def _tiff(path, least):
     bits, kind, form = set(tags.get(258, (1,))), tags.get(262), set(tags.get(339, (1,)))
     if bits == {12} and kind == 1 or kind == 6: return _pillow(Image.open(path), path), 1 # turned by Pillow
     if len(bits) > 1 or not bits <= {1, 8, 16, 32} or kind not in (0, 1, 2, 3) or not form <= {1, 2}:
-        raise ImageFault('unreadable', path, f'a TIFF of {max(bits)} bits, photometric {kind}, sample format {max(form)}: grey, '
+        raise ImageFault('unreadable', path,
+                         f'a TIFF of {max(bits)} bits, photometric {kind}, sample format {max(form)}: grey, '
                          'colour or palette of 1, 8 or 16 bits can be read: save it so')
     x = imagecodecs.tiff_decode(path.read_bytes())
     if x.ndim == 3 and tags.get(284) == 2: x = np.moveaxis(x, 0, -1) # plane after plane
@@ -190,14 +196,18 @@ def _unsigned(x, path):
     "Whole numbers as uint8 or uint16; a bit as 0 or 255."
     if x.dtype == bool: return x.astype(np.uint8)*255
     if x.dtype in (np.uint8, np.uint16): return x
-    if x.dtype.kind not in 'iu': raise ImageFault('unreadable', path, f'{x.dtype} pixels: whole numbers of 8 and 16 bits can be read, save it so')
-    if x.min() < 0 or x.max() > 65535: raise ImageFault('unreadable', path, f'values {x.min()} to {x.max()}: more than 16 bits')
+    if x.dtype.kind not in 'iu':
+        why = f'{x.dtype} pixels: whole numbers of 8 and 16 bits can be read, save it so'
+        raise ImageFault('unreadable', path, why)
+    if x.min() < 0 or x.max() > 65535:
+        raise ImageFault('unreadable', path, f'values {x.min()} to {x.max()}: more than 16 bits')
     return x.astype(np.uint16)
 
 # %% ../nbs/00g_images.ipynb #8ec73387a
 def _pillow(im, path):
     "Channels (H,W[,C]) of any other picture."
-    if im.mode == 'F': raise ImageFault('unreadable', path, 'floating point pixels: 8 and 16 bits can be read, save it so')
+    if im.mode == 'F':
+        raise ImageFault('unreadable', path, 'floating point pixels: 8 and 16 bits can be read, save it so')
     if im.mode in ('1', 'L', 'LA', 'RGB', 'RGBA') or im.mode.startswith('I'): return _unsigned(np.asarray(im), path)
     return np.asarray(im.convert('RGBA' if 'transparency' in im.info else 'RGB'))
 
@@ -240,7 +250,8 @@ def decode_raster(
         raise broken(path, e) from None
     if valid is not None and not valid.any(): raise ImageFault('empty', path, 'every pixel is transparent')
     way = way if turn else 1
-    words, valid = np.ascontiguousarray(upright(words, way)), valid if valid is None else np.ascontiguousarray(upright(valid, way))
+    words = np.ascontiguousarray(upright(words, way))
+    valid = valid if valid is None else np.ascontiguousarray(upright(valid, way))
     return Raster(words, top, valid, f'EXIF orientation {way}' if way in range(2, 9) else '')
 
 def _opened_picture(path, least):
@@ -251,11 +262,13 @@ def _opened_picture(path, least):
         return x, way, 4095 if 12 in bits else np.iinfo(x.dtype).max
     try: im = Image.open(path)
     except UnidentifiedImageError:
-        raise ImageFault('unreadable', path, 'a JPEG of more than 8 bits, lossless, or cut in its header: save it as PNG or TIFF of 16 bits'
+        raise ImageFault('unreadable', path,
+                         'a JPEG of more than 8 bits, lossless, or cut in its header: save it as PNG or TIFF of 16 bits'
                          if start[:2] == b'\xff\xd8' else 'a damaged picture, or none') from None
     with im:
         check_size(path, im.height, im.width, least)
-        if getattr(im, 'n_frames', 1) > 1: raise ImageFault('multi-frame', path, f'{im.n_frames} frames: save each as a file of its own')
+        if getattr(im, 'n_frames', 1) > 1:
+            raise ImageFault('multi-frame', path, f'{im.n_frames} frames: save each as a file of its own')
         if im.mode == 'RGB' and im.tile and im.tile[0].codec_name == 'ppm' and im.tile[0].args[-1] > 255:
             raise ImageFault('unreadable', path, f'colours up to {im.tile[0].args[-1]}: up to 255 they can be read')
         im.load() # what stands behind the pixels counts too

@@ -76,8 +76,8 @@ def fit_judge(
     learn = [k for k, n in enumerate(counts) if (n >= 10).sum() > 1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        nets = _fit_heads(JudgeNet([c.unknown for c in conditions]), x, codes, x_valid, codes_valid, weights, learn, epochs,
-                    seed)
+        nets = _fit_heads(JudgeNet([c.unknown for c in conditions]), x, codes, x_valid, codes_valid, weights, learn,
+                          epochs, seed)
     names = conditions.names
     return Judge(conditions, {names[k]: net for k, net in nets.items()}, len(x), side)
 

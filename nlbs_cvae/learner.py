@@ -72,10 +72,12 @@ def all_batches(self:PhaseLearner):
 @patch
 def _count(self:PhaseLearner, batches, images):
     "An `InputError` where fewer batches or images came than were asked for."
-    asked = min(self.dl.n, self.n_iter*self.dl.bs) if getattr(self.dl, 'n', None) else images # of the loader's whole set
+    # of the loader's whole set
+    asked = min(self.dl.n, self.n_iter*self.dl.bs) if getattr(self.dl, 'n', None) else images
     if batches == self.n_iter and images == asked and batches: return
-    raise InputError(f"{'training' if self.training else 'validation'} of epoch {self.epoch + 1}: {batches} of {self.n_iter} batches came, "
-                     f"{images} of {asked} images: were processes that feed images lost, for want of memory or of room in /dev/shm? Set "
+    raise InputError(f"{'training' if self.training else 'validation'} of epoch {self.epoch + 1}: "
+                     f"{batches} of {self.n_iter} batches came, {images} of {asked} images: "
+                     "were processes that feed images lost, for want of memory or of room in /dev/shm? Set "
                      "data.num_workers=0; the same command goes on from the last checkpoint")
 
 # %% ../nbs/04b_learner.ipynb #ba39bd62pb
@@ -95,11 +97,13 @@ def _tried(self:PhaseLearner):
     "Forward and backward; False when memory ran out and the batch was cut into more parts."
     try: self._forward_backward()
     except torch.OutOfMemoryError:
-        if self.n_parts >= len(self.xb[0]): raise InputError("memory runs out with a single image: reduce data.resolution or "
+        if self.n_parts >= len(self.xb[0]): raise InputError("memory runs out with a single image: "
+                                                             "reduce data.resolution or "
             "model.channels, or set model.checkpoint_activations=true") from None
         self.n_parts *= 2
         self.opt.zero_grad()
-        logging.getLogger('nlbs_cvae').warning('out of memory: batches are worked in %d parts from here on', self.n_parts)
+        logging.getLogger('nlbs_cvae').warning('out of memory: batches are worked in %d parts from here on',
+                                               self.n_parts)
         return False
     return True
 
@@ -109,7 +113,8 @@ def _forward_backward(self:PhaseLearner):
     n = self.n_images = len(self.xb[0])
     total = {} if n else {k: torch.zeros_like(v) for k, v in self.parts.items()} # the others have the whole batch
     for x, codes, rows in zip(*(t.chunk(self.n_parts) for t in self.xb if n)):
-        with self.autocast(): parts = self.model(x, codes, Draws(self.seed, self.epoch if self.training else 'valid', rows, x.device))
+        with self.autocast():
+            parts = self.model(x, codes, Draws(self.seed, self.epoch if self.training else 'valid', rows, x.device))
         loss, share = parts['loss']*(len(x)/n), len(x)/n
         if self.training: (self.scaler.scale(loss) if self.scaler else loss).backward()
         for k, v in parts.items(): total[k] = total.get(k, 0) + v.detach()*share
@@ -120,7 +125,8 @@ def _forward_backward(self:PhaseLearner):
 def _gather(self:PhaseLearner):
     "Bring together what the processes have of a batch: losses, gradients, into how many parts it must be cut."
     if self.group.size == 1: return
-    sums = torch.stack([v.double()*self.n_images for v in self.parts.values()] + [self.loss.new_tensor(self.n_images).double()])
+    images = self.loss.new_tensor(self.n_images).double()
+    sums = torch.stack([v.double()*self.n_images for v in self.parts.values()] + [images])
     self.group.add([sums])
     n, share = int(sums[-1]), self.n_images/float(sums[-1])
     self.n_images, self.parts = n, dict(zip(self.parts, sums[:-1]/n))

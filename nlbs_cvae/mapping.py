@@ -48,7 +48,8 @@ class Mapping:
     chest_wall:str=''       # 'left' or 'right': all images are turned so, never turn or mirror them
     modalities:list=field(default_factory=lambda: ['MG'])
     four_views:bool=True    # a study should hold both views of both sides
-    kinds:list=field(default_factory=lambda: ['screening']) # what is kept beside screening views, of `KINDS`; any: everything
+    # what is kept beside screening views, of `KINDS`; any: everything
+    kinds:list=field(default_factory=lambda: ['screening'])
 
 # %% ../nbs/01b_mapping.ipynb #2aeb3f9cpa
 @patch(cls_method=True)
@@ -80,10 +81,12 @@ def conditions(self:Mapping,
     "The conditions that the mapping declares."
     def make(name, d):
         if d == 'years': return Condition(name, (), age_edges, unit='years')
-        if isinstance(d, dict): return Condition(name, (), _floats(f'{self.name}: {name}', d['edges']), unit=d.get('unit'))
+        if isinstance(d, dict):
+            return Condition(name, (), _floats(f'{self.name}: {name}', d['edges']), unit=d.get('unit'))
         return Condition(name, tuple(d))
     there = {n: d for n, d in self.declared.items() if df is None or n in df and df[n].notna().any()}
-    if not there: raise InputError(f"mapping{unkept(f' {self.name}')}: the table has a value for none of {', '.join(self.declared)}")
+    if not there: raise InputError(f"mapping{unkept(f' {self.name}')}: "
+                                   f"the table has a value for none of {', '.join(self.declared)}")
     return Conditions((make(n, d) for n, d in there.items()), self.constants)
 
 # %% ../nbs/01b_mapping.ipynb #2aeb3f9ca
@@ -102,19 +105,24 @@ def _mapping_file(name):
     packaged = Path(str(files('nlbs_cvae')/'configs'/'mappings'/f'{name}.yaml'))
     if '/' not in str(name) and packaged.is_file(): return packaged
     if Path(name).is_file(): return Path(name)
-    raise InputError(f"no mapping {unkept(repr(str(name)), repr(Path(name).name))}: give a YAML file, or one of {', '.join(mapping_names())}")
+    raise InputError(f"no mapping {unkept(repr(str(name)), repr(Path(name).name))}: "
+                     f"give a YAML file, or one of {', '.join(mapping_names())}")
 
 def _make_mapping(path, d):
     "A `Mapping` from what a YAML file holds, each key's kind checked."
     place = unkept(path, 'the mapping')
     if not isinstance(d, dict): raise InputError(f"{place}: it must hold keys like path, columns, conditions")
-    d, kinds = dict(d), {f.name: f.type for f in fields(Mapping) if f.name not in ('name', 'declared')} | {'conditions': dict}
+    kinds = {f.name: f.type for f in fields(Mapping) if f.name not in ('name', 'declared')} | {'conditions': dict}
+    d = dict(d)
     for key, value in d.items():
         if key not in kinds: raise InputError(f"{place}: no key {key!r}; there are {', '.join(sorted(kinds))}")
-        if kinds[key] is bool and value not in ('true', 'false'): raise InputError(f"{place}: {key} is true or false, not {value!r}")
+        if kinds[key] is bool and value not in ('true', 'false'):
+            raise InputError(f"{place}: {key} is true or false, not {value!r}")
         if kinds[key] is bool: d[key] = value == 'true'
         elif kinds[key] is list and isinstance(value, str): d[key] = [value]
-        elif not isinstance(value, kinds[key]): raise InputError(f"{place}: {key} must be a {kinds[key].__name__}, not {unkept(repr(value), f'a {type(value).__name__}')}")
+        elif not isinstance(value, kinds[key]):
+            given = unkept(repr(value), f'a {type(value).__name__}')
+            raise InputError(f"{place}: {key} must be a {kinds[key].__name__}, not {given}")
     m = Mapping(name=Path(path).stem, declared=d.pop('conditions', {}), **d)
     m.constants.update({n: normal_word(n, v) for n, v in m.constants.items() if isinstance(v, str)})
     _check_mapping(place, m)
@@ -131,14 +139,17 @@ def _check_mapping(place, m):
     check('subject' in m.derive or 'subject' in m.columns, "derive.subject is missing: which images are one woman's?")
     check(m.chest_wall in ('', 'left', 'right'), f"chest_wall is left or right, not {m.chest_wall!r}")
     check(m.rows in ('table', 'files'), f"rows is table or files, not {m.rows!r}")
-    for k in m.kinds: check(k in ('screening', 'any', *KINDS), f"kinds: {k!r} is none; there are screening, any, {', '.join(KINDS)}")
+    for k in m.kinds:
+        check(k in ('screening', 'any', *KINDS), f"kinds: {k!r} is none; there are screening, any, {', '.join(KINDS)}")
     for name, rule in m.derive.items():
         check(isinstance(rule, dict) and 'from' in rule and not set(rule) - {'from', 'pattern', 'otherwise', 'every'},
               f"derive.{name} takes from, pattern, otherwise, every, not {unkept(repr(rule), 'what it says')}")
-        check(str(rule.get('every', 1)).isdigit() and int(rule.get('every', 1)) > 0, f"derive.{name}: every {rule.get('every')!r} is no number")
+        check(str(rule.get('every', 1)).isdigit() and int(rule.get('every', 1)) > 0,
+              f"derive.{name}: every {rule.get('every')!r} is no number")
     for name in ('translate', 'keep', 'missing'):
         for column, v in getattr(m, name).items():
-            check(isinstance(v, dict if name == 'translate' else list), f"{name}.{column} is of the wrong kind: {unkept(repr(v), f'a {type(v).__name__}')}")
+            check(isinstance(v, dict if name == 'translate' else list),
+                  f"{name}.{column} is of the wrong kind: {unkept(repr(v), f'a {type(v).__name__}')}")
     for name, d in m.declared.items():
         binned = isinstance(d, dict) and set(d) - {'unit'} == {'edges'} and isinstance(d['edges'], list)
         check(binned or d == 'years' or isinstance(d, list),
@@ -146,12 +157,14 @@ def _check_mapping(place, m):
     for text in [m.lines, m.collapsed, *(r.get('pattern', '') for r in m.derive.values())]:
         try: re.compile(text)
         except re.error as e: raise InputError(f"{place}: pattern {text!r}: {e}") from None
-    known = {*m.columns, *m.derive} | ({'path', 'patient', 'study', 'laterality', 'view', 'age'} if m.rows == 'files' else set())
+    from_files = {'path', 'patient', 'study', 'laterality', 'view', 'age'}
+    known = {*m.columns, *m.derive} | (from_files if m.rows == 'files' else set())
     for name in sorted(m.used | set(m.declared)):
         check(name in known or name in m.header, f"{name!r} is used but neither in columns nor derived")
     for key in ('keep', 'translate', 'missing', 'merge', 'match', 'header'):
         for name in getattr(m, key):
-            check_named(f'{key}.{name}', name, ('laterality', 'view', 'age') if key in ('match', 'header') else known | set(m.header))
+            check_named(f'{key}.{name}', name,
+                        ('laterality', 'view', 'age') if key in ('match', 'header') else known | set(m.header))
     for name in m.optional: check_named(f'optional: {name}', name, m.columns)
     try: conditions = m.conditions()
     except InputError as e: raise InputError(f"{place}: conditions: {e.marked}") from None
@@ -162,7 +175,8 @@ def _check_values(m, conditions, check):
     "No value of a mapping may mean two things."
     for name, words in m.translate.items():
         for word, ours in words.items():
-            check(value_key(word), f"translate.{name}: {word!r} is read as unknown before anything is translated; derive the column instead")
+            check(value_key(word), f"translate.{name}: {word!r} is read as unknown before anything is translated; "
+                                   "derive the column instead")
             same = {o for w, o in words.items() if value_key(w) == value_key(word)}
             check(len(same) == 1, f"translate.{name}: {word!r} becomes {' and '.join(sorted(same))}")
             if name in conditions: _check_target(m, conditions[name], word, ours, check)
@@ -171,11 +185,15 @@ def _check_values(m, conditions, check):
         for key in gone & set(words): check(False, f"missing.{name}: {words[key]!r} can't be unknown and translated")
         targets = {value_key(o) for o in m.translate.get(name, {}).values()}
         for v in conditions[name].values if name in conditions and not conditions[name].edges else ():
-            check(value_key(v) not in gone - targets, f"missing.{name}: {v!r} is a value of the condition, so it can't mean unknown")
+            check(value_key(v) not in gone - targets,
+                  f"missing.{name}: {v!r} is a value of the condition, so it can't mean unknown")
     for name, value in m.constants.items():
         check(isinstance(value, str) and value_key(value), f"constants.{name}: it needs one value, not {value!r}")
-        check(name not in m.header and name not in m.derive, f"constants.{name}: it is also {'read from the headers' if name in m.header else 'derived'}")
-        if name in NORMAL_WORDS: check(NORMAL_WORDS[name](value), f"constants.{name}: {value!r} is not one of {', '.join(VIEWS if name == 'view' else 'LR')}")
+        check(name not in m.header and name not in m.derive,
+              f"constants.{name}: it is also {'read from the headers' if name in m.header else 'derived'}")
+        if name in NORMAL_WORDS:
+            words = ', '.join(VIEWS if name == 'view' else 'LR')
+            check(NORMAL_WORDS[name](value), f"constants.{name}: {value!r} is not one of {words}")
 
 NORMAL_WORDS = dict(laterality=normal_laterality, view=normal_view)
 

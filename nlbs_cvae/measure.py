@@ -137,7 +137,8 @@ def _check_counts(e):
     "An `InputError` where there are fewer images than asked for, or some that are no images."
     for what, x, asked in (('samples', e.fake, e.about['samples']), ('reconstructions', e.rec, e.n)):
         if len(x) != asked: raise InputError(f'{what}: {len(x)} of {asked} images came; evaluate again')
-        if bad := int((~x.flatten(1).isfinite().all(1)).sum()): raise InputError(f'{what}: {bad} of {asked} images hold values that are no numbers: '
+        if bad := int((~x.flatten(1).isfinite().all(1)).sum()): raise InputError(
+            f'{what}: {bad} of {asked} images hold values that are no numbers: '
                                                                                  'the model is damaged; train it anew')
 
 def read_samples(
@@ -268,7 +269,8 @@ def measure(
 )->dict:                  # {file: {metric: {column: Score}}}
     "Draw and measure everything."
     net, start = load_extractor(extractor, str(e.generator.device)), time.perf_counter()
-    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=f'{net.size}x{net.size} bicubic, antialiased',
+    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash,
+                                input=f'{net.size}x{net.size} bicubic, antialiased',
                                 key=net.key)
     parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e),
                  fid_scores=lambda: measure_distances(e, net),
@@ -322,7 +324,8 @@ def read_metrics(
     found = d.get('schema') if isinstance(d, dict) else d
     if found != SCHEMA: raise InputError(f"{path}: schema {found!r}; this version reads {SCHEMA!r}")
     try: return {m: {c: Score(**{**s, 'n': tuple(s['n'])}) for c, s in row.items()} for m, row in d['scores'].items()}
-    except (KeyError, TypeError, AttributeError) as e: raise InputError(f"{path}: damaged, these are no scores ({type(e).__name__}: {e})") from None
+    except (KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{path}: damaged, these are no scores ({type(e).__name__}: {e})") from None
 
 def show_scores(
     e:Evaluation,

@@ -24,11 +24,13 @@ def page_settings(
     browser:bool=True, # open one?
 )->dict:               # for voila
     "How the page is served."
-    only_here = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    only_here = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+                 "style-src 'self' 'unsafe-inline'; "
                  "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws:; object-src 'none'; "
                  "base-uri 'self'; form-action 'self'; frame-ancestors 'self'")
     return dict(ip='127.0.0.1', port=port, open_browser=browser, auto_token=True,
-                tornado_settings=dict(headers={'Content-Security-Policy': only_here}, allow_remote_access=False)) # by another name it isn't this page
+                # under another name it isn't this page
+                tornado_settings=dict(headers={'Content-Security-Policy': only_here}, allow_remote_access=False))
 
 def page_file()->Path:
     "The page's notebook: packaged, or of this checkout."
@@ -48,7 +50,8 @@ def page_environment(
     here = lambda p: str(Path(p).absolute())
     own = here(model) if Path(model).exists() else str(model)
     return dict(NLBS_MODEL=own, NLBS_CACHE=str(cache) and here(cache), NLBS_OUT=here(out),
-                NLBS_MODELS=os.pathsep.join([own, *([here(models)] if str(models) else [])]), NLBS_REAL='yes' if real else '')
+                NLBS_MODELS=os.pathsep.join([own, *([here(models)] if str(models) else [])]),
+                NLBS_REAL='yes' if real else '')
 
 def page_explorer()->Explorer:
     "The explorer as explore.ipynb shows it: a page's, or, opened by hand, of the newest model."
@@ -61,7 +64,7 @@ def leading_page(
     folder, # of the server, the user's alone
     url,    # of the page, with its token
 )->Path:
-    "A file that leads a browser to the page. The address itself would stand in the browser's command line, where everybody on the machine can read it."
+    "A file that leads a browser to the page. Everybody on the machine can read an address in a browser's command line."
     file, where = Path(folder)/'open.html', html.escape(url)
     write_atomic(file, f'<!DOCTYPE html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
                        f'<meta http-equiv="refresh" content="0; url={where}"><a href="{where}">the explorer</a>')
@@ -78,18 +81,21 @@ def serve_page(
         def launch_browser(self): webbrowser.open(leading_page(self.connection_dir, self.display_url).as_uri())
     os.environ.update(env)
     config = Config(KernelManager=dict(transport='ipc'),
-                    MappingKernelManager=dict(cull_idle_timeout=300, cull_interval=60), # a page that was closed: its kernel holds a model
+                    # a page that was closed: its kernel holds a model
+                    MappingKernelManager=dict(cull_idle_timeout=300, cull_interval=60),
                     VoilaConfiguration=dict(extension_denylist=['jupyterlab-jupytext'], # of no use in a page
-                        file_allowlist=[], allow_template_override='NO', allow_theme_override='NO')) # pictures beside the notebook are nobody's, token or not
+                        # pictures beside the notebook are nobody's, token or not
+                        file_allowlist=[], allow_template_override='NO', allow_theme_override='NO'))
     Page.launch_instance([str(page_file())], **settings, config=config)
 
 # %% ../nbs/08b_page.ipynb #a3404b46a
 @command
 def nlbs_explore(
-    model:Param("a run folder, folder of a model, or 'cbis_64' (default: the newest in results/, else the shipped one)", str, opt=False, nargs='?')='',
+    model:Param("a run folder, folder of a model, or 'cbis_64' (default: "
+                "the newest in results/, else the shipped one)", str, opt=False, nargs='?')='',
     cache:str='',           # folder of the prepared training images (default: as the run's settings say)
     out:str='explored',     # folder to export to; the page can export below it only
-    models:str='',          # the page can open other models below this folder too (default: none; results/ where no model is named)
+    models:str='',          # the page can open other models below this folder too (default: none, or results/)
     real:bool=False,        # the page may show real training images beside synthetic ones; they are private
     port:int=8866,          # of the page; the next free one where it is taken
     no_browser:bool=False,  # only print the address

@@ -172,7 +172,8 @@ def page_numbers(
     names = {k: METRIC.get(k.split('_' + a['extractor']['key'][3:])[0], k) for k in main} | {x['key']: x['name']}
     top = put_table(fig, .868, main, names=names)
     top = put_text(fig, top, f'{x["name"]}: Fréchet distance between features of {x["name"][3:]}, weights SHA-256 '
-                   f'{x["sha256"][:16]}…, images {x["input"]}; comparable only with distances between the same features of as many images. '
+                   f'{x["sha256"][:16]}…, images {x["input"]}; '
+                   'comparable only with distances between the same features of as many images. '
                    'Lower is nearer; with few images it is above 0 even for real against real, and the extrapolation '
                    'takes that away. KID is 0 on average for real against real. Precision: share of samples that lie '
                    'among real images; recall: share of real images that lie among samples; density and coverage: the '

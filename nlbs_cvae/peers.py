@@ -26,18 +26,23 @@ def conv_stack(shape, latent, width):
     n = int(math.log2(min(shape)/4))
     c, bottom = [1] + [width*2**i for i in range(n)], tuple(s//2**n for s in shape)
     down = [m for a, b in zip(c, c[1:]) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU())]
-    up = [m for a, b in zip(c[:1:-1], c[-2:0:-1]) for m in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU())]
+    steps = zip(c[:1:-1], c[-2:0:-1])
+    up = [m for a, b in steps for m in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU())]
     flat = c[-1]*bottom[0]*bottom[1]
-    grow = nn.Sequential(nn.Linear(latent, flat), nn.Unflatten(1, (c[-1], *bottom)), *up, nn.ConvTranspose2d(width, 1, 4, 2, 1), nn.Sigmoid())
+    grow = nn.Sequential(nn.Linear(latent, flat), nn.Unflatten(1, (c[-1], *bottom)), *up,
+                         nn.ConvTranspose2d(width, 1, 4, 2, 1), nn.Sigmoid())
     return nn.Sequential(*down, nn.Flatten()), flat, grow
 
+# %% ../nbs/08d_peers.ipynb #spl00010
 def _pythae_networks(shape, latent, width):
     "Encoder and decoder as pythae wants them."
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
     down, flat, up = conv_stack(shape, latent, width)
     class Shrink(BaseEncoder):
-        def __init__(self): super().__init__(); self.down, self.mu, self.logvar = down, nn.Linear(flat, latent), nn.Linear(flat, latent)
+        def __init__(self):
+            super().__init__()
+            self.down, self.mu, self.logvar = down, nn.Linear(flat, latent), nn.Linear(flat, latent)
         def forward(self, x): h = self.down(x); return ModelOutput(embedding=self.mu(h), log_covariance=self.logvar(h))
     class Grow(BaseDecoder):
         def __init__(self): super().__init__(); self.up = up
@@ -81,11 +86,13 @@ class PythaeVAEGAN(PythaeVAE):
     def __init__(self, shape, latent=64, width=64):
         Peer.__init__(self)
         from pythae.models import VAEGAN, VAEGANConfig
-        config = VAEGANConfig(input_dim=(1, *shape), latent_dim=latent, reconstruction_layer=2, adversarial_loss_scale=.8)
+        config = VAEGANConfig(input_dim=(1, *shape), latent_dim=latent, reconstruction_layer=2,
+                              adversarial_loss_scale=.8)
         self.net = VAEGAN(config, *_pythae_networks(shape, latent, width), _pythae_judge(shape, width//2))
 
     def forward(self, x, codes=None, draws=None):
-        return {k: v for k, v in self.net(dict(data=(x + 1)/2)).items() if k == 'loss' or k.split('_')[0] in ('encoder', 'decoder', 'discriminator', 'update')}
+        wanted = ('loss', 'encoder', 'decoder', 'discriminator', 'update')
+        return {k: v for k, v in self.net(dict(data=(x + 1)/2)).items() if k.split('_')[0] in wanted}
 
     def backward(self, parts):
         "Each network's gradient from its own loss, where its turn it is."
@@ -101,7 +108,8 @@ class MonaiAutoencoder(Peer):
     def __init__(self, shape, latent=4, width=32):
         super().__init__()
         from monai.networks.nets import AutoencoderKL
-        self.net = AutoencoderKL(2, 1, 1, num_res_blocks=1, channels=(width, 2*width, 4*width), attention_levels=(False,)*3, latent_channels=latent,
+        self.net = AutoencoderKL(2, 1, 1, num_res_blocks=1, channels=(width, 2*width, 4*width),
+                                 attention_levels=(False,)*3, latent_channels=latent,
                                  norm_num_groups=8, with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False)
     def loss(self, x):
         y, mu, sigma = self.net(x)
@@ -115,7 +123,8 @@ class DiffusersAutoencoder(Peer):
     def __init__(self, shape, latent=4, width=32):
         super().__init__()
         from diffusers import AutoencoderKL
-        self.net = AutoencoderKL(1, 1, ('DownEncoderBlock2D',)*3, ('UpDecoderBlock2D',)*3, (width, 2*width, 4*width), layers_per_block=1,
+        self.net = AutoencoderKL(1, 1, ('DownEncoderBlock2D',)*3, ('UpDecoderBlock2D',)*3, (width, 2*width, 4*width),
+                                 layers_per_block=1,
                                  latent_channels=latent, norm_num_groups=8, mid_block_add_attention=False)
     def loss(self, x):
         q = self.net.encode(x).latent_dist
@@ -123,7 +132,8 @@ class DiffusersAutoencoder(Peer):
     def encode(self, x): return self.net.encode(x).latent_dist.mean
     def decode(self, z): return self.net.decode(z).sample
 
-PEER_MODELS = {'pythae VAE': PythaeVAE, 'pythae VAE-GAN': PythaeVAEGAN, 'MONAI AutoencoderKL': MonaiAutoencoder, 'diffusers AutoencoderKL': DiffusersAutoencoder}
+PEER_MODELS = {'pythae VAE': PythaeVAE, 'pythae VAE-GAN': PythaeVAEGAN, 'MONAI AutoencoderKL': MonaiAutoencoder,
+               'diffusers AutoencoderKL': DiffusersAutoencoder}
 
 # %% ../nbs/08d_peers.ipynb #b247cbf7a
 def like_sized(

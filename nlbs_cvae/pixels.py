@@ -17,14 +17,16 @@ from pydicom.uid import (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG200
                          JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless)
 
 from .images import ImageFault, MIN_SIDE, Mammogram, broken, check_file, decode_raster, upright
-from .dicom import (check_kinds, check_mammogram, open_dataset, attribute_value, has_preamble, header_facts, sequence_items, attribute_numbers,
+from .dicom import (check_kinds, check_mammogram, open_dataset, attribute_value, has_preamble, header_facts,
+                             sequence_items, attribute_numbers,
                              unwarned)
 
 # %% ../nbs/01a_pixels.ipynb #d02b4685
 def _way_up(ds, side, view):
     "EXIF's number for how the image lies, by `PatientOrientation`, and what to note of it."
     words = attribute_value(ds, 'PatientOrientation', '')
-    if isinstance(words, str) or len(words) != 2 or not all(str(w).strip() for w in words): return 1, '' # nothing, or a view
+    if isinstance(words, str) or len(words) != 2 or not all(str(w).strip() for w in words):
+        return 1, '' # nothing, or a view
     medial = {'L':1, 'R':-1}.get(side, 0)*(-1 if view in ('SIO', 'ISO') else 1) # towards the patient's right
     front = {'L':1, 'R':-1}.get(side, 0)
     axes = dict(A=('x', front), P=('x', -front), F=('y', 1), H=('y', -1), R=('y', medial), L=('y', -medial))
@@ -38,14 +40,17 @@ def _way_up(ds, side, view):
 def _words(ds, path):
     "Stored words (H,W), uint8 or uint16, unused bits and sign not yet interpreted."
     allocated = attribute_value(ds, 'BitsAllocated')
-    if allocated not in (8, 16): raise ImageFault('unreadable', path, f'{allocated} bits allocated: 8 and 16 can be read')
+    if allocated not in (8, 16):
+        raise ImageFault('unreadable', path, f'{allocated} bits allocated: 8 and 16 can be read')
     if 'TransferSyntaxUID' not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if ds.original_encoding[0] else ExplicitVRLittleEndian
     shape, syntax = (ds.Rows, ds.Columns), ds.file_meta.TransferSyntaxUID
-    if syntax.is_private: raise ImageFault('unreadable', path, f'a private transfer syntax, {syntax}: only its maker knows the order of bytes')
+    if syntax.is_private: raise ImageFault('unreadable', path, f'a private transfer syntax, {syntax}: '
+                                                               'only its maker knows the order of bytes')
     words = _decoded(ds, path) if syntax.is_encapsulated else _uncompressed(ds, path, shape, allocated)
     if words.shape != shape: raise ImageFault('unreadable', path, f'decoded to {words.shape}')
-    if words.itemsize > allocated//8: raise ImageFault('unreadable', path, f'decoded to {words.dtype}, {allocated} bits are allocated')
+    if words.itemsize > allocated//8:
+        raise ImageFault('unreadable', path, f'decoded to {words.dtype}, {allocated} bits are allocated')
     return np.ascontiguousarray(words.astype(f'i{allocated//8}' if words.dtype.kind == 'i' else f'u{allocated//8}',
                                              copy=False)).view(f'u{allocated//8}')
 
@@ -54,7 +59,8 @@ def _uncompressed(ds, path, shape, allocated):
     data, big = ds.PixelData, not ds.original_encoding[1]
     need = shape[0]*shape[1]*allocated//8
     if len(data) < need: raise ImageFault('truncated', path, f'{len(data)} of {need} bytes of pixels')
-    if big and allocated == 8 and ds['PixelData'].VR == 'OW': data = np.frombuffer(data, np.uint16, len(data)//2).byteswap()
+    if big and allocated == 8 and ds['PixelData'].VR == 'OW':
+        data = np.frombuffer(data, np.uint16, len(data)//2).byteswap()
     return np.frombuffer(data, f"{'>' if big else '<'}u{allocated//8}", shape[0]*shape[1]).reshape(shape)
 
 # %% ../nbs/01a_pixels.ipynb #ef9c768b
@@ -100,20 +106,23 @@ def _stored_values(ds, path):
 def _padding(ds, values):
     "Which words mean that nothing was measured, bool (2**allocated,)."
     signed, full = attribute_value(ds, 'PixelRepresentation', 0) == 1, len(values)
-    limits = [int(n[0]) for n in (attribute_numbers(ds, 'PixelPaddingValue'), attribute_numbers(ds, 'PixelPaddingRangeLimit')) if n]
+    limits = [int(n[0]) for n in (attribute_numbers(ds, 'PixelPaddingValue'),
+                                  attribute_numbers(ds, 'PixelPaddingRangeLimit')) if n]
     if not limits or not attribute_numbers(ds, 'PixelPaddingValue'): return np.zeros(full, bool)
     fold = lambda n: (n + full//2) % full - full//2 if signed else n % full # headers mix up signed and unsigned
     low, high = min(map(fold, limits)), max(map(fold, limits))
     padded = (values >= low) & (values <= high)
-    if limits[0] % full >= 2**attribute_value(ds, 'BitsStored', ds.BitsAllocated): padded[limits[0] % full] = True # beyond the stored bits
+    if limits[0] % full >= 2**attribute_value(ds, 'BitsStored', ds.BitsAllocated):
+        padded[limits[0] % full] = True # beyond the stored bits
     return padded
 
 # %% ../nbs/01a_pixels.ipynb #22fec43f
 def _table(item, little, signed):
-    "Entries of a lookup table, the value of the first, bits that an entry needs and is said to have; ValueError where it is damaged."
+    "Entries of a lookup table, the value of the first, bits needed and bits declared; ValueError where it is damaged."
     n, first, said = (int(o) for o in item.LUTDescriptor)
     data, n = item.LUTData, n % 2**16 or 2**16
-    if isinstance(data, bytes): data = np.frombuffer(data, f"{'<' if little else '>'}u2" if len(data) >= 2*n else np.uint8)
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, f"{'<' if little else '>'}u2" if len(data) >= 2*n else np.uint8)
     entries = np.asarray(data).astype(np.int64)[:n] % 2**16
     if len(entries) < n: raise ValueError(f'{len(entries)} of {n} entries')
     first = (first + 2**15) % 2**16 - 2**15 if signed else first % 2**16 # headers mix up signed and unsigned
@@ -150,7 +159,8 @@ def _luts(ds, values, window):
         try: entries, first, bits, said = _table(luts[i], ds.original_encoding[1], values.min() < 0)
         except Exception: continue # a damaged table; others and the windows may be sound
         grey = _looked_up(values, entries, first)/(2**bits - 1)
-        yield grey, f"VOI LUT {i+1}/{len(luts)}{_name(luts[i], 'LUTExplanation', 0)}" + (f' of {bits} bits, not {said}' if bits != said else '')
+        note = f' of {bits} bits, not {said}' if bits != said else ''
+        yield grey, f"VOI LUT {i+1}/{len(luts)}{_name(luts[i], 'LUTExplanation', 0)}" + note
 
 def _number(value):
     "A number, or NaN."
@@ -241,7 +251,8 @@ def grey_table(
         grey, route = (1 - found[0] if inverted else found[0]), found[1]
     else:
         said = any(attribute_value(ds, k) is not None for k in ('VOILUTSequence', 'WindowCenter', 'WindowWidth'))
-        grey, route = _by_percentiles(-values if inverted else values, words, padded), 'percentiles' + ', no window shows it'*said
+        grey = _by_percentiles(-values if inverted else values, words, padded)
+        route = 'percentiles' + ', no window shows it'*said
     grey = np.where(padded, 0, grey).astype(np.float32)
     return grey, padded, route + (', inverted' if inverted and route != 'for processing' else '')
 
@@ -250,7 +261,8 @@ def _as_drawn(ds, path):
     "Of a synthetic image: grey by its first window taken at its word, else by the range that its bits can hold."
     stored = _stored_values(ds, path)
     values, padded = _rescaled(ds, stored), _padding(ds, stored)
-    grey, route = next(chain(_luts(ds, values, 0), _windows(ds, values, 0)), ((values - values.min())/max(np.ptp(values), 1e-9), 'full range'))
+    grey, route = next(chain(_luts(ds, values, 0), _windows(ds, values, 0)),
+                       ((values - values.min())/max(np.ptp(values), 1e-9), 'full range'))
     return np.where(padded, 0, 1 - grey if _inverted(ds) else grey).astype(np.float32), padded, route
 
 # %% ../nbs/01a_pixels.ipynb #9a518d7c
@@ -263,7 +275,8 @@ def read_dicom(
     turn:bool=True,         # stand it upright as its header says
 )->Mammogram:
     "One mammogram as its maker meant it to be shown; an `ImageFault` where there is none in the file."
-    m = _read_dicom(path, modalities, kinds, laterality, turn, MIN_SIDE, lambda ds, words: grey_table(ds, words, window, path))
+    m = _read_dicom(path, modalities, kinds, laterality, turn, MIN_SIDE,
+                    lambda ds, words: grey_table(ds, words, window, path))
     if _constant(m.pixels): raise ImageFault('empty', path, f'every pixel is the same, by {m.route}')
     return m
 
@@ -285,7 +298,8 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
     if valid is not None and valid.all(): valid = None
     ids, spacing = {k: h[k] for k in ('patient_id', 'study_uid', 'sop_uid')}, h['spacing']
     if way > 4 and spacing: spacing = spacing[::-1]
-    return Mammogram(upright(pixels, way), valid if valid is None else upright(valid, way), h['laterality'], h['view'], h['age'],
+    return Mammogram(upright(pixels, way), valid if valid is None else upright(valid, way), h['laterality'], h['view'],
+                     h['age'],
                      route, spacing, ids, lay)
 
 def _constant(pixels):
@@ -302,12 +316,14 @@ def read_raster(
     r = decode_raster(path, turn=turn)
     if _constant(r.words): raise ImageFault('empty', path, f'every pixel is {r.words[0, 0]}')
     lay = f'turned by {r.turned}' if r.turned else ''
-    if r.words.dtype == np.uint8: return Mammogram(r.words.astype(np.float32)/255, r.valid, route='raster 8 bit', turned=lay)
+    if r.words.dtype == np.uint8:
+        return Mammogram(r.words.astype(np.float32)/255, r.valid, route='raster 8 bit', turned=lay)
     # percentiles of the measured pixels: the others are counted as word 0, which then is none
     padded = np.arange(2**16) == 0 if r.valid is not None else np.zeros(2**16, bool)
     grey = _by_percentiles(np.arange(2.**16), r.words, padded).astype(np.float32)
     pixels = cv2.LUT(r.words, grey)
-    return Mammogram(pixels if r.valid is None else np.where(r.valid, pixels, 0), r.valid, route='raster 16 bit, percentiles', turned=lay)
+    return Mammogram(pixels if r.valid is None else np.where(r.valid, pixels, 0), r.valid,
+                     route='raster 16 bit, percentiles', turned=lay)
 
 # %% ../nbs/01a_pixels.ipynb #60e222f8
 def is_raster(
@@ -315,7 +331,8 @@ def is_raster(
 )->bool:
     "Whether a file starts as PNG, PGM, TIFF, JPEG or BMP does."
     with open(path, 'rb') as f: start = f.read(8)
-    magic = (b'\x89PNG', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'\xff\xd8\xff', b'BM', *(b'P%d' % i for i in range(1, 7)), b'Pf', b'PF')
+    magic = (b'\x89PNG', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'\xff\xd8\xff', b'BM',
+             *(b'P%d' % i for i in range(1, 7)), b'Pf', b'PF')
     return start.startswith(magic) and not has_preamble(path)
 
 def read_image(

@@ -59,7 +59,8 @@ def read_one(
     try:
         with bounded(path, limits.memory, limits.seconds):
             mammogram = read_image(path, recipe.window, recipe.modalities, recipe.kinds, laterality, not recipe.turned)
-            side = None if recipe.turned else laterality or mammogram.laterality # without a side an image is taken as it is
+            # without a side an image is taken as it is
+            side = None if recipe.turned else laterality or mammogram.laterality
             images, info = _prepared_images(mammogram, side, recipe)
     except ImageFault as e: return nothing, _fault(e.reason, e.detail)
     except Exception as e: return nothing, _fault('unreadable', f'{type(e).__name__}: {e}')
@@ -221,7 +222,9 @@ def prepare_chunk(
     for row, path, laterality in chunk.rows:
         claim.renew(at=row)
         source = source_of(path) # before it is read: whoever changes it meanwhile is found out
-        if row in crashed: ims, record = (), _fault('unreadable', f'reading it killed the process (its limits: {limits.memory:g} GiB, twice {limits.seconds:g} seconds)')
+        if row in crashed:
+            its = f'{limits.memory:g} GiB, twice {limits.seconds:g} seconds'
+            ims, record = (), _fault('unreadable', f'reading it killed the process (its limits: {its})')
         else: ims, record = read_one(path, laterality, recipe, limits)
         images.extend(ims)
         records.append(dict(source_row=row, **record, source=source))
@@ -275,7 +278,8 @@ def prepare_chunks(
     try:
         with _pool(workers) as pool:
             while True:
-                for c in islice(chunks, 2*workers - len(flying)): flying[pool.submit(prepare_chunk, c, recipe, (), limits)] = c
+                for c in islice(chunks, 2*workers - len(flying)):
+                    flying[pool.submit(prepare_chunk, c, recipe, (), limits)] = c
                 if not flying: return
                 for f in wait(flying, return_when=FIRST_COMPLETED).done:
                     records = f.result()
@@ -292,8 +296,8 @@ def _prepare_alone(chunk, recipe, limits):
             with _pool(1) as pool: return pool.submit(prepare_chunk, chunk, recipe, crashed, limits).result()
         except BrokenProcessPool: row = Claim(chunk.file('claim')).at()
         if row is None or row in crashed:
-            raise InputError(f"{unkept(f'{chunk.folder}: ')}the worker processes are killed at once, for want of memory perhaps: "
-                             "use fewer workers")
+            raise InputError(f"{unkept(f'{chunk.folder}: ')}the worker processes are killed at once, "
+                             "for want of memory perhaps: use fewer workers")
         crashed.append(row)
 
 # %% ../nbs/01i_prepare.ipynb #c4005af2
@@ -348,10 +352,12 @@ def quarantine(
 )->pd.DataFrame: # row, path, reason, detail
     "The faulty files among `records`."
     at = {c: plan.table[c].to_numpy() for c in ('row', 'path')}
-    bad = [(at['row'][k], at['path'][k], r['fault'], r['detail']) for r in records if r['fault'] for k in [r['source_row']]]
+    bad = [(at['row'][r['source_row']], at['path'][r['source_row']], r['fault'], r['detail'])
+           for r in records if r['fault']]
     return pd.DataFrame(bad, columns=['row', 'path', 'reason', 'detail'])
 
-OTHER_THINGS = (*KINDS, 'multi-frame') # whole files of another thing than a screening view: set aside, no fault of the archive
+# whole files of another thing than a screening view: set aside, no fault of the archive
+OTHER_THINGS = (*KINDS, 'multi-frame')
 
 def check_faults(
     plan:Plan,
@@ -365,11 +371,12 @@ def check_faults(
     if len(faults) <= max_faults*total: return
     counts = Counter(faults.reason).most_common()
     worst = faults[faults.reason == counts[0][0]].iloc[0]
-    word = (f"{len(faults)} of {total} images can't be used{' (so far)'*so_far}, {len(faults)/total:.1%}, allowed are {max_faults:.1%}: "
-            f"{', '.join(f'{n} {r}' for r, n in counts)}; for example row {worst.row}")
+    word = (f"{len(faults)} of {total} images can't be used{' (so far)'*so_far}, {len(faults)/total:.1%}, "
+            f"allowed are {max_faults:.1%}: {', '.join(f'{n} {r}' for r, n in counts)}; for example row {worst.row}")
     way_out = 'mend them, or allow more (max_faults). What is prepared is kept.'
     raise InputError(f"{word}. All are in private/quarantine.csv of the cache; {way_out}",
-                     f"{plan.archive}: {word}, {worst.path} ({worst.detail}). All are in {plan.private/'quarantine.csv'}; {way_out}")
+                     f"{plan.archive}: {word}, {worst.path} ({worst.detail}). "
+                     f"All are in {plan.private/'quarantine.csv'}; {way_out}")
 
 # %% ../nbs/01i_prepare.ipynb #c45ebb20
 def missing_records(plan:Plan):
@@ -399,7 +406,8 @@ def mark_labels(
     "Files of two women, and values that only a header has and the mapping doesn't declare, become faults."
     women = plan.table.groupby('path')['subject'].transform('nunique').to_numpy()
     heads = {c.name: c for c in plan.mapping.conditions() if c.name in ('laterality', 'view', 'age')}
-    unknown = {n: (plan.table[n].isna() if n in plan.table else pd.Series(True, plan.table.index)).to_numpy() for n in heads}
+    def is_unknown(name): return plan.table[name].isna() if name in plan.table else pd.Series(True, plan.table.index)
+    unknown = {n: is_unknown(n).to_numpy() for n in heads}
     for r, n in zip(records, women):
         if r['fault'] in LABEL_FAULTS: r.update(fault='', detail='') # by an earlier table or mapping
         if r['fault']: continue

@@ -59,7 +59,8 @@ def fix_split(
     "Every fourth woman by id is for the test, of each eight the second for validation."
     ids = sorted(set(subjects))
     split = {s: 'test' if i % 4 == 0 else 'valid' if i % 8 == 1 else 'train' for i, s in enumerate(ids)}
-    write_atomic(Path(cache)/'private'/'splits.csv', 'subject,split\n' + ''.join(f'{s},{p}\n' for s, p in split.items()))
+    write_atomic(Path(cache)/'private'/'splits.csv',
+                 'subject,split\n' + ''.join(f'{s},{p}\n' for s, p in split.items()))
 
 # %% ../nbs/08g_quality.ipynb #a636109c
 def used()->float:
@@ -100,13 +101,17 @@ def fit_for(
     return steps
 
 # %% ../nbs/08g_quality.ipynb #c4053f3e
-PLAIN = ('model.levels=1', 'model.finding_maps=false', 'training.edge_weight=0', 'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.prior_epochs=0')
+PLAIN = ('model.levels=1', 'model.finding_maps=false', 'training.edge_weight=0', 'training.adversarial_weight=0',
+         'training.perceptual_weight=0', 'training.prior_epochs=0')
 GRID = ('model.levels=2', *PLAIN[1:])
 ROWS = {'plain CVAE': PLAIN, 'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 
         'plain + discriminator': (*PLAIN, 'training.adversarial_weight=1'),
-        'plain + discriminator, its features': (*PLAIN, 'training.adversarial_weight=1', 'training.perceptual_weight=1'), 'texture grid': GRID,
+        'plain + discriminator, its features': (*PLAIN, 'training.adversarial_weight=1',
+                                                'training.perceptual_weight=1'),
+        'texture grid': GRID,
         'texture grid + learned prior': (*GRID, 'training.prior_epochs=1'),
-        'the whole': ('model.levels=2', 'training.edge_weight=1', 'training.adversarial_weight=1', 'training.prior_epochs=1')}
+        'the whole': ('model.levels=2', 'training.edge_weight=1', 'training.adversarial_weight=1',
+                      'training.prior_epochs=1')}
 
 @dataclass
 class Trained:
@@ -127,7 +132,8 @@ def train_ours(
     phase = make_autoencoder_phase(s, model := make_model(s, cache.conditions)).to(device_name())
     kl, adversarial = weight_schedules(t)
     def moved(done): phase.kl_weight, phase.adversarial_weight = kl.weight_at(done), adversarial.weight_at(done)
-    steps = [fit_for(seconds*(1 - prior_share if t.prior_epochs else 1), phase, dl, t.learning_rate, t.ema, seed, moved)]
+    steps = [fit_for(seconds*(1 - prior_share if t.prior_epochs else 1), phase, dl, t.learning_rate, t.ema, seed,
+                     moved)]
     if t.prior_epochs: keep_read_flags(model, cache)
     gen = Generator(model, make_prior(s, model) if t.prior_epochs else None, cache.conditions).to(device_name())
     if t.prior_epochs:
@@ -153,10 +159,12 @@ def fitted_mixture(
 ):                    # scikit-learn's GaussianMixture
     "The mixture that gives validation latents the highest likelihood."
     from sklearn.mixture import GaussianMixture
-    kinds = [(n, kind) for n in (1, 4, 10, 20) for kind in ('diag', 'full') if n < len(train) and (kind == 'diag' or n*train.shape[1] < 4*len(train))]
+    def fits_in(n, kind): return n < len(train) and (kind == 'diag' or n*train.shape[1] < 4*len(train))
+    kinds = [(n, kind) for n in (1, 4, 10, 20) for kind in ('diag', 'full') if fits_in(n, kind)]
     fits = [GaussianMixture(n, covariance_type=kind, reg_covar=1e-4, random_state=seed).fit(train) for n, kind in kinds]
     return max(fits, key=lambda m: m.score(valid))
 
+# %% ../nbs/08g_quality.ipynb #spl00011
 def train_peer(
     make,           # a class of PEER_MODELS
     cache:Cache,
@@ -168,11 +176,13 @@ def train_peer(
     torch.manual_seed(seed := s.training.seed)
     x, codes = images_at(cache, cache.rows('train')[:2])
     work = partial(gflop, x=x, codes=codes)
-    peer = like_sized(make, cache.resolution, work(make_autoencoder_phase(s, make_model(s, cache.conditions))), work).to(device_name())
+    ours = make_autoencoder_phase(s, make_model(s, cache.conditions))
+    peer = like_sized(make, cache.resolution, work(ours), work).to(device_name())
     dl = get_dls(cache, s.data.batch_size, 0, s.data.augment, seed)[0]
     steps = fit_for(seconds, peer, dl, lr, peer.ema, seed)
     with torch.no_grad():
-        latents = {p: torch.cat([peer.encode(x.to(device_name())).cpu() for x in images_at(cache, cache.rows(p))[0].split(64)]) for p in ('train', 'valid')}
+        def encoded(x): return torch.cat([peer.encode(part.to(device_name())).cpu() for part in x.split(64)])
+        latents = {p: encoded(images_at(cache, cache.rows(p))[0]) for p in ('train', 'valid')}
     flat = {p: v.flatten(1).double().numpy() for p, v in latents.items()}
     mixture = fitted_mixture(flat['train'], flat['valid'], seed)
     def draw(codes, seed):
@@ -180,7 +190,8 @@ def train_peer(
         z = torch.from_numpy(mixture.sample(len(codes))[0]).float().view(len(codes), *latents['train'].shape[1:])
         return _in_parts(peer.decode, z[torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))])
     prior = f'{mixture.n_components} Gaussians, {mixture.covariance_type}'
-    return Trained(draw, lambda x, codes: _in_parts(lambda v: peer.decode(peer.encode(v)), x), dict(steps=[steps], parameters=count_parameters(peer), prior=prior))
+    return Trained(draw, lambda x, codes: _in_parts(lambda v: peer.decode(peer.encode(v)), x),
+                   dict(steps=[steps], parameters=count_parameters(peer), prior=prior))
 
 @torch.no_grad()
 def _in_parts(f, x, n=64): return torch.cat([f(v.to(device_name())).cpu().clamp(-1, 1) for v in x.split(n)])
@@ -204,17 +215,21 @@ class QualityJudge:
     def k(self): return min(5, len(self.x) - 1)
     def _pairs(self, f): return distances(self.real, self.real), distances(f, f), distances(self.real, f)
     def distance(self, f): return frechet(moments(self.real), moments(f))
-    def drawn(self, draw): return [features(self.extractor, draw(self.codes, seed).cpu()) for seed in range(self.seeds)] # a set a seed
+    # a set a seed
+    def drawn(self, draw): return [features(self.extractor, draw(self.codes, seed).cpu()) for seed in range(self.seeds)]
 
     def __call__(self,
         row:Trained,
     )->dict: # multiples of the floor and the rest
         sets = self.drawn(row.draw)
-        again = features(self.extractor, torch.cat([row.reconstruct(x, c).cpu() for x, c in zip(self.x.split(64), self.codes.split(64))]).clamp(-1, 1))
+        batches = zip(self.x.split(64), self.codes.split(64))
+        again = features(self.extractor, torch.cat([row.reconstruct(x, c).cpu() for x, c in batches]).clamp(-1, 1))
         near = [neighbour_scores(*self._pairs(f), self.k) for f in sets]
         fds, mean = [self.distance(f)/self.floor for f in sets], lambda key: float(np.mean([n[key] for n in near]))
-        return dict(samples=float(np.mean(fds)), samples_each=fds, reconstructions=self.distance(again)/self.floor, density=mean('density'),
-                    coverage=mean('coverage'), kid=float(np.mean([our_kid(self.real, f) for f in sets])), images=len(self.x))
+        return dict(samples=float(np.mean(fds)), samples_each=fds, reconstructions=self.distance(again)/self.floor,
+                    density=mean('density'),
+                    coverage=mean('coverage'), kid=float(np.mean([our_kid(self.real, f) for f in sets])),
+                    images=len(self.x))
 
 # %% ../nbs/08g_quality.ipynb #54383cc8
 def row_file(
@@ -240,14 +255,16 @@ def bench_quality(
     peer_lr:float=1e-3,  # peak learning rate of peers
     prior_share:float=.25,# of the time, for our learned prior
 )->list:                 # rows, best first
-    "The ablation and peer table by the women of validation, with those of the test beside; rows that are there already are read."
+    "The table of ours and peers by the women of validation, those of the test beside; rows that are there are read."
     cache = quality_cache(out, resolution, women)
     common, judges = [f'data.resolution={resolution}', 'training.use_amp=false', *overrides], {}
     names = [n for n in (*ROWS, *(PEER_MODELS if peers else ())) if rows is None or n in rows]
     def row(name, seed):
         s = load_settings(config, [*common, *ROWS.get(name, ()), f'training.seed={seed}'])
-        decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')} | dict(batch=s.data.batch_size, augment=s.data.augment)
-        decided |= dict(peer_lr=peer_lr) if name in PEER_MODELS else dict(prior_share=prior_share*bool(s.training.prior_epochs))
+        decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')}
+        decided |= dict(batch=s.data.batch_size, augment=s.data.augment)
+        decided |= (dict(peer_lr=peer_lr) if name in PEER_MODELS
+                    else dict(prior_share=prior_share*bool(s.training.prior_epochs)))
         file = row_file(out, name, minutes=minutes, data=cache.fingerprint, settings=decided)
         if not file.exists():
             judges.update(judges or {p: QualityJudge(cache, p) for p in ('valid', 'test')})
@@ -265,8 +282,10 @@ def _quality_row(file, name, s, cache, judges, minutes, prior_share, peer_lr):
     else: row = train_peer(PEER_MODELS[name], cache, 60*minutes, s, peer_lr)
     found = {p: judge(row) for p, judge in judges.items()}
     found = found['valid'] | {f'test_{k}': v for k, v in found['test'].items()} | row.about
-    save_png(file.with_suffix('.png'), image_grid(row.draw(judges['valid'].codes[:16], 0)), {'Comment': f'{name}: synthetic images, not of a person'})
-    write_json(file, dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer', seed=s.training.seed, minutes=minutes) | found)
+    save_png(file.with_suffix('.png'), image_grid(row.draw(judges['valid'].codes[:16], 0)),
+             {'Comment': f'{name}: synthetic images, not of a person'})
+    write_json(file, dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer',
+                          seed=s.training.seed, minutes=minutes) | found)
 
 def quality_pictures(
     out,       # folder of `bench_quality`
@@ -292,7 +311,9 @@ def bench_samplers(
     times = race({name: partial(gen.sample, judge.codes[:1], **form) for name, form in SAMPLERS.items()}, size.rounds)
     rows = standing(f"samplers {'x'.join(map(str, gen.resolution))}", times, 1, note='one image')
     for r, form in zip(rows, SAMPLERS.values()):
-        sets = judge.drawn(lambda codes, seed: torch.cat([gen.sample(c, seed, 64*i, **form).cpu() for i, c in enumerate(codes.split(64))]))
+        def draw(codes, seed):
+            return torch.cat([gen.sample(c, seed, 64*i, **form).cpu() for i, c in enumerate(codes.split(64))])
+        sets = judge.drawn(draw)
         r |= dict(kind='ours', samples=float(np.mean([judge.distance(f) for f in sets]))/judge.floor)
     return rows
 
@@ -300,7 +321,7 @@ def bench_samplers(
 def outline_spread(
     x:Tensor,              # images of one group (N,1,H,W) in [-1,1]
     background:float=-.95, # grey value up to which a pixel is air
-)->dict:                   # area: standard deviation of the share of breast; outline: share of pixels that are breast in one of two images
+)->dict: # area: standard deviation of the share of breast; outline: share of pixels that are breast in one of two
     "How much the breasts of a group differ."
     breast = (x > background).flatten(1).float()
     i, j = torch.triu_indices(len(x), len(x), 1)
@@ -319,8 +340,11 @@ def bench_latents(
     for i, c in enumerate(codes[np.linspace(0, len(codes) - 1, groups).astype(int)]):
         c = c.expand(each, -1)
         z = gen.sample_z(c[:1].to(gen.device), Draws(i, 'kept', [0], gen.device).normal('z', (gen.model.latent_dim,)))
-        for kept, rows in zip((None, z.expand(each, -1)), found.values()): rows.append(outline_spread(gen.sample(c, i, z=kept).cpu()))
-    return [dict(section=f"latents {'x'.join(map(str, gen.resolution))}", name=name, kind='ours', active_units=active) | {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        for kept, rows in zip((None, z.expand(each, -1)), found.values()):
+            rows.append(outline_spread(gen.sample(c, i, z=kept).cpu()))
+    means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+    size = 'x'.join(map(str, gen.resolution))
+    return [dict(section=f"latents {size}", name=name, kind='ours', active_units=active) | means
             for name, rows in found.items()]
 
 # %% ../nbs/08g_quality.ipynb #8a791849

@@ -99,5 +99,6 @@ def nlbs_evaluate(
     "Measure a trained model and write its report, for example: nlbs_evaluate results/demo --public"
     e = evaluate(run, public or None, split, words(overrides), extractor, device, samples)
     for f in verdict(e): print(f'{f.subject}: {f.mark}. {f.text}')
-    print(f"{e.n} {split} images compared with as many samples; {e.about['samples']} samples in all, evaluation.samples={e.settings.evaluation.samples}")
+    print(f"{e.n} {split} images compared with as many samples; {e.about['samples']} samples in all, "
+          f"evaluation.samples={e.settings.evaluation.samples}")
     print(f"{metrics_folder(e)/'evaluation_report.pdf'}")

@@ -20,14 +20,15 @@ from .cache import Cache
 # %% ../nbs/06a_requests.ipynb #8aed2759
 def read_codes(
     conditions:Conditions, # what the model knows
-    wanted='any',          # 'view=MLO,laterality=R', list of such texts or dicts, DataFrame, table's file, Cache or codes
+    wanted='any',          # 'view=MLO,laterality=R', a list of such texts or dicts, DataFrame, its file, Cache, codes
     mapping='',            # how an archive's table is read, as in the preparation; '': a column a condition
 )->np.ndarray:             # codes (M,K)
     "The conditions asked for; an `InputError` names what the model doesn't know or never saw."
     if is_table(wanted): codes = table_codes(conditions, *open_table(wanted, mapping))
     elif mapping: raise InputError(f"mapping={mapping}: it reads an archive's table, and {str(wanted)!r} is none")
     elif isinstance(wanted, np.ndarray): codes = _checked_codes(conditions, wanted)
-    else: codes = np.stack([_row_codes(conditions, w) for w in ([wanted] if isinstance(wanted, (str, dict)) else wanted)])
+    else:
+        codes = np.stack([_row_codes(conditions, w) for w in ([wanted] if isinstance(wanted, (str, dict)) else wanted)])
     conditions.check_seen(codes)
     return codes
 
@@ -45,7 +46,8 @@ def open_table(
 )->tuple:       # DataFrame, and what to call it
     "The table of what is wanted; of prepared images, the training women's."
     if mapping and (not isinstance(wanted, (str, Path)) or Path(wanted).is_dir()):
-        raise InputError(f"mapping={mapping}: it reads an archive's table; prepared images have been read through theirs")
+        raise InputError(f"mapping={mapping}: it reads an archive's table; "
+                         "prepared images have been read through theirs")
     if isinstance(wanted, pd.DataFrame): return wanted, 'the table'
     if isinstance(wanted, Cache) or Path(wanted).is_dir():
         cache = wanted if isinstance(wanted, Cache) else Cache(wanted)
@@ -66,8 +68,8 @@ def table_codes(
     "Codes of a table; columns that nothing uses, and conditions without a column, are said."
     found, rows = match_columns(df, [*conditions.names, *conditions.constants]), 'row' in df and 'row' not in conditions
     if not set(found.used) & set(conditions.names):
-        raise InputError(f"{source}: no column for any condition: it has {', '.join(map(repr, df))}; the conditions are "
-                         f"{', '.join(conditions.names)} (--mapping reads an archive's own table)")
+        raise InputError(f"{source}: no column for any condition: it has {', '.join(map(repr, df))}; "
+                         f"the conditions are {', '.join(conditions.names)} (--mapping reads an archive's own table)")
     if not len(df): raise InputError(f"{source}: no row")
     said = replace(found, unused=[c for c in found.unused if c not in _OWN_COLUMNS],
                    unanswered={n: near for n, near in found.unanswered.items() if n in conditions})
@@ -88,7 +90,8 @@ def _checked_codes(conditions, codes):
     "Codes as they are, if they can be codes of these conditions."
     codes = np.asarray(codes, np.int64).reshape(-1, codes.shape[-1])
     if codes.shape[1] != len(conditions) or (codes < 0).any() or (codes >= conditions.sizes).any():
-        raise InputError(f"codes {codes.shape}: {len(conditions)} columns of numbers from 0 below {conditions.sizes} are needed")
+        raise InputError(f"codes {codes.shape}: {len(conditions)} columns of numbers from 0 below {conditions.sizes} "
+                         "are needed")
     return codes
 
 # %% ../nbs/06a_requests.ipynb #afb2e466

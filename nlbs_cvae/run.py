@@ -28,9 +28,11 @@ class RunFolder:
         path, # results/<run>
     ):
         self.path = Path(path).absolute()
-        for name in ('checkpoints', 'model', 'logs', 'galleries', 'metrics', 'private'): setattr(self, name, self.path/name)
+        for name in ('checkpoints', 'model', 'logs', 'galleries', 'metrics', 'private'):
+            setattr(self, name, self.path/name)
         self.settings_file, self.run_file = self.path/'settings.yaml', self.path/'run.json'
-        self.status_file, self.lock_file, self.stop_file = self.path/'status.json', self.path/'lock.json', self.path/'stop'
+        self.status_file, self.lock_file = self.path/'status.json', self.path/'lock.json'
+        self.stop_file = self.path/'stop'
 
     def __repr__(self): return f'RunFolder({str(self.path)!r})'
 
@@ -61,7 +63,8 @@ def keep_private(self:RunFolder,
     "Append an error's full text to private/errors.txt."
     if error.full == str(error): return
     self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(self.private/'errors.txt', os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), 'a') as f:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(self.private/'errors.txt', flags, 0o600), 'a') as f:
         f.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error.full}\n")
 
 @patch
@@ -80,7 +83,8 @@ def private_words(self:RunFolder,
 # %% ../nbs/00b_run.ipynb #bd5bd476
 def _places(s):
     "The settings that say where things lie, by block."
-    data = {k: v for k in ('archive', 'table', 'cache', 'mapping') if (v := getattr(s.data, k)) and (k != 'mapping' or '/' in v)}
+    data = {k: v for k in ('archive', 'table', 'cache', 'mapping')
+            if (v := getattr(s.data, k)) and (k != 'mapping' or '/' in v)}
     return dict(data=data, output=dict(results=s.output.results))
 
 @patch
@@ -93,7 +97,8 @@ def save_places(self:RunFolder, s:Settings):
 def save_settings(self:RunFolder, s:Settings):
     "Write settings.yaml, and the places into private/."
     values = s.to_dict()
-    for block, keys in _places(s).items(): values[block] |= {k: Path(v).name if k == 'mapping' else '' for k, v in keys.items()}
+    for block, keys in _places(s).items():
+        values[block] |= {k: Path(v).name if k == 'mapping' else '' for k, v in keys.items()}
     self.save_places(s)
     write_atomic(self.settings_file, yaml.safe_dump(values, sort_keys=False))
 
@@ -114,7 +119,9 @@ def this_machine(
 
 def _alive(pid):
     "Is there a process `pid` on this machine, other than a zombie?"
-    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z' if Path('/proc').is_dir() else os.kill(pid, 0) is None
+    try:
+        if not Path('/proc').is_dir(): return os.kill(pid, 0) is None
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except (OSError, IndexError): return False
 
 def lock_holder(
@@ -124,7 +131,8 @@ def lock_holder(
     try: lock, age = read_json(path), time.time() - Path(path).stat().st_mtime
     except (InputError, FileNotFoundError): return {}
     if not (isinstance(lock, dict) and {'machine', 'process', 'job'} <= set(lock)): return {} # no lock of ours
-    if lock['machine'] == this_machine(): return lock if _alive(lock['process']) and lock['process'] != os.getpid() else {}
+    if lock['machine'] == this_machine():
+        return lock if _alive(lock['process']) and lock['process'] != os.getpid() else {}
     if lock['job'] and lock['job'] == job_id(): return {} # this job, before the queue started it again on this machine
     return lock if age < _STALE else {}
 
@@ -138,8 +146,9 @@ def _where(lock, folder):
 # %% ../nbs/00b_run.ipynb #e85d400b
 @contextmanager
 def _system_lock(path):
-    "For the block: True with the system's lock on the file, False where another process has it, None where there are no such locks."
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), 'r+') as f: # no link, no pipe to wait for
+    "For the block: True with the system's lock on the file, False where another has it, None without such locks."
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK # through no link, and no pipe to wait for
+    with os.fdopen(os.open(path, flags, 0o666), 'r+') as f:
         try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e: yield False if e.errno in (errno.EACCES, errno.EAGAIN) else None
         else: yield True
@@ -185,7 +194,8 @@ def file_lock(
             job = f", job {who['job']}" if who['job'] else ''
             word = '{}: this {} is in use by process {} on {}' + job + '; wait for it, stop it, or take another name'
             kept, full = _where(who, path.parent)
-            raise InputError(word.format(path.parent.name, what, who['process'], kept), word.format(path.parent, what, who['process'], full))
+            raise InputError(word.format(path.parent.name, what, who['process'], kept),
+                             word.format(path.parent, what, who['process'], full))
         write_json(path, dict(machine=this_machine(), process=os.getpid(), job=job_id()))
         try:
             with _renewed(path): yield
@@ -195,7 +205,10 @@ def file_lock(
 def lock(self:RunFolder):
     "Hold the run for the block; what is written into it stays in it."
     for place in (self.checkpoints, self.model, self.logs, self.galleries, self.metrics, self.private):
-        links = [place] if place.is_symlink() else [Path(at)/n for at, folders, names in os.walk(place) for n in (*folders, *names) if (Path(at)/n).is_symlink()]
-        if links: raise InputError(f"{self.path.name}/{links[0].relative_to(self.path)}: a link, and a run is written only where it lies; put "
-                                   "what is behind it in its place (the folder of all runs, output.results, may lie on another disk)")
+        below = (Path(at)/n for at, folders, names in os.walk(place) for n in (*folders, *names))
+        links = [place] if place.is_symlink() else [p for p in below if p.is_symlink()]
+        if links: raise InputError(f"{self.path.name}/{links[0].relative_to(self.path)}: "
+                                   "a link, and a run is written only where it lies; put "
+                                   "what is behind it in its place (the folder of all runs, output.results, "
+                                   "may lie on another disk)")
     return file_lock(self.lock_file)

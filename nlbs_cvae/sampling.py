@@ -57,7 +57,8 @@ def write_image(
     if 'dicom' in plan['formats']:
         known = {**plan.get('constants', {}), **labels}
         write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12,
-                    synthetic=True, laterality=written_side(known.get('laterality')), view=written_view(known.get('view')),
+                    synthetic=True, laterality=written_side(known.get('laterality')),
+                    view=written_view(known.get('view')),
                     windows=[(2047.5, 4095, 'NORMAL')], description=text, seed=plan['seed'],
                     patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}{plan.get('mark', '')}",
                     patient_name='SYNTHETIC^NOT A PATIENT',
@@ -103,7 +104,8 @@ def make_plan(
     return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature),
                 formats=read_formats(formats), model=model_hash(generator),
                 conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()), resolution=list(generator.resolution),
-                version=__version__, synthetic='yes', **({'constants': c} if (c := generator.conditions.constants) else {}))
+                version=__version__, synthetic='yes',
+                **({'constants': c} if (c := generator.conditions.constants) else {}))
 
 def read_formats(
     formats, # 'png,dicom', or a list
@@ -144,7 +146,8 @@ def check_views(
             values = [c.values[v] for v in {*col.tolist(), *drawn} - {c.unknown}]
         try: known = [v for v in values if written(v)]
         except InputError as e: raise InputError(f"formats=dicom: {e}; ask for another, or take png or npy") from None
-        if not known: print(f"dicom: this model doesn't know {name}, which a mammogram must name: the files are secondary captures that leave it out")
+        if not known: print(f"dicom: this model doesn't know {name}, which a mammogram must name: "
+                            "the files are secondary captures that leave it out")
 
 def model_hash(
     generator:Generator, # the model
@@ -307,7 +310,10 @@ def count_files(
     "How many images lie in the folder, in each format."
     out, plan = Path(out), read_plan(out)
     names = dict(png=png_name, dicom=dicom_name)
-    return {f: len(np.load(out/'images.npy', mmap_mode='r')) if f == 'npy' else sum((out/names[f](i)).is_file() for i in range(plan['n']))
+    def there(f):
+        if f == 'npy': return len(np.load(out/'images.npy', mmap_mode='r'))
+        return sum((out/names[f](i)).is_file() for i in range(plan['n']))
+    return {f: there(f)
             for f in plan['formats']}
 
 def count_labels(
@@ -327,7 +333,7 @@ def nlbs_generate(
     model:str,              # folder of the model, or the run folder that holds it
     out:str,                # new or empty folder; an unfinished one is gone on with
     n:int=None,             # number of images (default: 64, or one for each row of a table)
-    conditions:str='any',   # 'view=MLO,laterality=R,age=62' (what is not named is any), or a table, a column a condition
+    conditions:str='any',   # 'view=MLO,laterality=R,age=62' (what isn't named is any), or a table, a column a condition
     like:str=None,          # instead: table or folder of prepared images whose mix of conditions to match
     seed:int=0,             # another number, other images
     steps:int=24,           # steps of the sampler
@@ -336,7 +342,7 @@ def nlbs_generate(
     batch_size:int=32,      # images at a time
     formats:str='png',      # png, npy, dicom, or several with commas between
     device:str='',          # cpu or cuda (default: a GPU where there is one)
-    mapping:str='',         # how the table is read, as nlbs_prepare does: a packaged name or a YAML file ('': a column a condition)
+    mapping:str='',         # how the table is read: a packaged name or a YAML file ('': a column a condition)
 ):
     "Generate synthetic mammograms, for example: nlbs_generate results/demo out --n 100 --conditions view=MLO,age=62"
     listed = like or is_table(conditions)
@@ -344,6 +350,8 @@ def nlbs_generate(
     df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
                   temperature, batch_size, formats, mapping=mapping)
     came = count_files(out)
-    print(f"{len(df)} images asked for; there are {', '.join(f'{k} {f}' for f, k in came.items())}: {count_labels(df, generator.conditions)}")
-    if short := [f for f, k in came.items() if k < len(df)]: raise InputError(f"{out}: images are missing ({short[0]}); give the same command again")
+    print(f"{len(df)} images asked for; "
+          f"there are {', '.join(f'{k} {f}' for f, k in came.items())}: {count_labels(df, generator.conditions)}")
+    if short := [f for f, k in came.items() if k < len(df)]:
+        raise InputError(f"{out}: images are missing ({short[0]}); give the same command again")
     print(f"{len(df)} synthetic images in {Path(out).absolute()}: manifest.csv, contact_sheet.png")

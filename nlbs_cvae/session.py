@@ -46,7 +46,8 @@ def places_of(s:Settings)->list: # paths
 
 def _opened(s, folder, allow):
     if not folder.settings_file.exists():
-        if other := _foreign(folder): raise InputError(f"{folder.path}: holds {', '.join(other[:3])} but no settings.yaml, so it isn't a run's "
+        if other := _foreign(folder): raise InputError(f"{folder.path}: holds {', '.join(other[:3])} "
+                                                       "but no settings.yaml, so it isn't a run's "
                                                        "folder; take another run name")
         with folder.lock():
             if not folder.settings_file.exists():
@@ -67,7 +68,8 @@ def _change(folder, s, keys):
     "Take allowed changes into a run; one that was finished goes on."
     longer = {'training.num_epochs', 'training.prior_epochs'} & set(keys)
     if 'training.num_epochs' in longer and newest_checkpoint(folder.checkpoints).get('phase') == 'prior':
-        raise InputError(f"{folder.path}: the autoencoder is trained, training.num_epochs can't change any more; take another run name")
+        raise InputError(f"{folder.path}: the autoencoder is trained, training.num_epochs can't change any more; "
+                         "take another run name")
     with folder.lock():
         folder.save_settings(s)
         if longer and folder.read_status().get('state') == 'finished': folder.status(state='interrupted')
@@ -75,7 +77,9 @@ def _change(folder, s, keys):
 def _foreign(folder):
     "What is in a folder and can't be the beginning of a run."
     if not folder.path.exists(): return []
-    return [p.name for p in folder.path.iterdir() if not (p.suffix == '.ipynb' or p.name.startswith('.') or p.name in ('logs', 'private', 'lock.json', 'status.json'))]
+    ours = ('logs', 'private', 'lock.json', 'status.json')
+    return [p.name for p in folder.path.iterdir()
+            if not (p.suffix == '.ipynb' or p.name.startswith('.') or p.name in ours)]
 
 def load_recorded(
     folder:RunFolder,
@@ -108,10 +112,12 @@ def record(
 ):
     "Write run.json; the data of a run that goes on must be the data it began with."
     if folder.run_file.exists() and (was := read_json(folder.run_file)['data']['fingerprint']) != cache.fingerprint:
-        raise InputError(f"{folder.path}: began with other data (cache fingerprint {was[:12]}, now {cache.fingerprint[:12]}); take another run name")
+        raise InputError(f"{folder.path}: began with other data (cache fingerprint {was[:12]}, "
+                         f"now {cache.fingerprint[:12]}); take another run name")
     gpu = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     write_json(folder.run_file, dict(versions=_versions(), commit=git_commit(), seed=s.training.seed,
-        data=dict(fingerprint=cache.fingerprint, images={p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}, conditions=cache.conditions.names),
+        data=dict(fingerprint=cache.fingerprint, conditions=cache.conditions.names,
+                  images={p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}),
         hardware=dict(machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu,
                                           processes=processes)))
 
@@ -176,13 +182,16 @@ def at_work(
     s:Settings=None,  # of the run
 ):                    # the `StopRequested` that listens
     "For the block: lock, log, signals; a status that says how it ended."
-    group, stop, log, places = group or Group(), StopRequested(folder), logging.getLogger('nlbs_cvae'), places_of(s) if s else []
+    group, stop, log = group or Group(), StopRequested(folder), logging.getLogger('nlbs_cvae')
+    places = places_of(s) if s else []
     group.on_lost = lambda word: folder.status(state='failed', error=kept_text(word, [folder.path, *places]))
-    with own_files(s.output.share if s else ''), folder.lock(), logging_to(folder, places) if group.first else nullcontext(), stop.listening():
+    keeping = logging_to(folder, places) if group.first else nullcontext()
+    with own_files(s.output.share if s else ''), folder.lock(), keeping, stop.listening():
         try:
             if group.first: _tidy(folder)
             begun = folder.read_status().get('epochs')
-            ahead = dict(epoch=0, epochs=s.training.num_epochs + s.training.prior_epochs*(s.model.levels == 2), step=0, steps=0) if s and not begun else {}
+            epochs = s.training.num_epochs + s.training.prior_epochs*(s.model.levels == 2) if s else 0
+            ahead = dict(epoch=0, epochs=epochs, step=0, steps=0) if s and not begun else {}
             folder.status(state='running', phase='data', error='', **ahead)
             yield stop
         except (Interrupted, KeyboardInterrupt) as e:
@@ -192,11 +201,13 @@ def at_work(
             if isinstance(e, KeyboardInterrupt): group.fail(word)
             raise Interrupted(word) from None
         except BaseException as e:
-            if _no_room(e): e = InputError(f"{e.filename or folder.path}: {e.strerror}; make room, then give the same command: the run goes on "
+            if _no_room(e): e = InputError(f"{e.filename or folder.path}: {e.strerror}; "
+                                           "make room, then give the same command: the run goes on "
                                            "from the last checkpoint")
             kept = kept_error(e, [folder.path, *places])
             with suppress(OSError): folder.keep_private(kept)
-            with suppress(OSError): folder.status(state='failed', error=f'InputError: {kept}' if isinstance(e, InputError) else str(kept))
+            with suppress(OSError):
+                folder.status(state='failed', error=f'InputError: {kept}' if isinstance(e, InputError) else str(kept))
             if group.first: log.error('failed: %s', kept)
             group.fail(kept)
             if in_notebook(): raise kept from None
@@ -208,9 +219,12 @@ def _no_room(error): return isinstance(error, OSError) and error.errno in (errno
 def _tidy(folder):
     "Remove what an earlier start left behind: half-written files, and the request to stop it."
     for path in folder.path.rglob('.*.tmp'):
-        if re.fullmatch(r'\..+\.[a-z0-9_]{8}\.tmp', path.name) and path.is_file() and not path.is_symlink(): path.unlink() # as `atomic_file` calls them
+        if re.fullmatch(r'\..+\.[a-z0-9_]{8}\.tmp', path.name) and path.is_file() and not path.is_symlink():
+            path.unlink() # as `atomic_file` calls them
     folder.stop_file.unlink(missing_ok=True)
-    for old in [p for name in REAL for p in folder.galleries.glob(f'*/{name}.png') if p.parent.name != 'private' and not p.parent.is_symlink()]: # from before they lay apart
+    sheets = (p for name in REAL for p in folder.galleries.glob(f'*/{name}.png'))
+    # from before those of real images lay apart
+    for old in [p for p in sheets if p.parent.name != 'private' and not p.parent.is_symlink()]:
         new = sheet_path(folder.galleries, old.parent.name, old.stem)
         make_folder(new.parent)
         with suppress(PermissionError): (folder.galleries/'private').chmod(0o700) # a disk may know no rights

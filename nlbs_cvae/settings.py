@@ -33,18 +33,21 @@ def read_yaml(
         reader = loader(data)
         node = reader.get_single_node()
         if node is None: return None
-        if (n := _written_out(node, where, {})) > _YAML_MOST: raise InputError(f"{where}: its aliases (*) stand for {n:.0e} characters; write out what is meant")
+        if (n := _written_out(node, where, {})) > _YAML_MOST:
+            raise InputError(f"{where}: its aliases (*) stand for {n:.0e} characters; write out what is meant")
         return reader.construct_document(node)
     except InputError: raise
     except RecursionError: raise InputError(f"{where}: not valid YAML (nested too deeply)") from None
     except Exception as e: # what it makes values with raises what it likes
-        why = ' '.join(str(e).split())[:150] if isinstance(e, (yaml.YAMLError, ValueError)) else 'a value that is not what it is said to be'
+        known = isinstance(e, (yaml.YAMLError, ValueError))
+        why = ' '.join(str(e).split())[:150] if known else 'a value that is not what it is said to be'
         raise InputError(f"{where}: not valid YAML ({why})") from None
 
 def _at_most(path, n):
     "The bytes of a file, which are at most `n`."
     with open_regular(path, 2**40, unkept(path, path.name)) as f: data = f.read(n + 1)
-    if len(data) > n: raise InputError(f"{unkept(path, path.name)}: more than {n/1e6:.0f} MB, which is no file of settings")
+    if len(data) > n:
+        raise InputError(f"{unkept(path, path.name)}: more than {n/1e6:.0f} MB, which is no file of settings")
     return data
 
 # %% ../nbs/00a_settings.ipynb #3d08801ca
@@ -58,9 +61,11 @@ def _written_out(node, where, sizes):
     if (twice := first_twice(k.value for k, _ in pairs if isinstance(k, yaml.ScalarNode))) is not None:
         raise InputError(f"{where}, line {node.start_mark.line + 1}: the key {twice!r} stands there twice; keep one")
     if node.tag.endswith((':int', ':float')) and len(node.value) > _DIGITS:
-        raise InputError(f"{where}, line {node.start_mark.line + 1}: not valid YAML (a number of {len(node.value):,} characters)")
+        raise InputError(f"{where}, line {node.start_mark.line + 1}: "
+                         f"not valid YAML (a number of {len(node.value):,} characters)")
     parts = [n for pair in pairs for n in pair] if pairs else node.value if isinstance(node, yaml.SequenceNode) else []
-    sizes[id(node)] = 1 + len(node.value)*isinstance(node, yaml.ScalarNode) + sum(_written_out(n, where, sizes) for n in parts)
+    own = 1 + len(node.value)*isinstance(node, yaml.ScalarNode)
+    sizes[id(node)] = own + sum(_written_out(n, where, sizes) for n in parts)
     return sizes[id(node)]
 
 # %% ../nbs/00a_settings.ipynb #3682c758
@@ -85,15 +90,19 @@ class DataSettings:
     mapping:str = setting('nlbs', "how the table is read: name of a packaged mapping, or a YAML file")
     cache:str = setting('', "folder of the prepared images ('': beside the archive)")
     phantom:int = setting(0, "women of a phantom archive to write where there is no archive yet (0: never)", ge=0)
-    resolution:int|tuple[int, ...] = setting(256, "pixels of a prepared image: a side, or [height, width]", ge=16, le=4096)
+    resolution:int|tuple[int, ...] = setting(256, "pixels of a prepared image: a side, or [height, width]",
+                                             ge=16, le=4096)
     window:int = setting(0, "which of a DICOM file's windows, counted from 0", ge=0)
     min_foreground:float = setting(0.02, "least share of breast in a prepared image", ge=0, le=1)
     max_faults:float = setting(0.05, "share of faulty images above which the preparation fails", ge=0, le=1)
-    file_memory:float = setting(4.0, "GiB that reading one image may take (0: no limit); beyond it the file is set aside", ge=0)
-    file_seconds:float = setting(60.0, "seconds that reading one image may take (0: no limit); beyond it the file is set aside", ge=0)
+    file_memory:float = setting(4.0, "GiB that reading one image may take (0: no limit); "
+                                     "beyond it the file is set aside", ge=0)
+    file_seconds:float = setting(60.0, "seconds that reading one image may take (0: no limit); "
+                                       "beyond it the file is set aside", ge=0)
     conditions:tuple[str, ...] = setting((), "conditions to train under ([]: all of the mapping)")
     age_edges:tuple[float, ...] = setting(AGE_EDGES, "years at which the age bins change")
-    patch_size:int = setting(0, "pixels on a side of a patch of the full resolution, the same as data.resolution (0: whole images)", ge=0, le=4096)
+    patch_size:int = setting(0, "pixels on a side of a patch of the full resolution, the same as data.resolution "
+                                "(0: whole images)", ge=0, le=4096)
     patch_stride:int = setting(0, "pixels from one patch to the next (0: the patch's size)", ge=0, le=4096)
     patch_foreground:float = setting(0.5, "least share of breast in a patch", ge=0, le=1)
     patch_most:int = setting(8, "most patches of an image", ge=1)
@@ -112,13 +121,16 @@ class ModelSettings:
     levels:int = setting(2, "1: global latent alone (the classic CVAE); 2: a texture grid u below it", ge=1, le=2)
     grid_factor:int = setting(4, "pixels of the image on a side of a cell of the texture grid", choices=(2, 4, 8, 16))
     grid_channels:int = setting(4, "numbers in a cell of the texture grid", ge=1, le=256)
-    channels:int = setting(32, "width of the feature maps at half of the image's size; doubles as they shrink", ge=8, le=2**12)
+    channels:int = setting(32, "width of the feature maps at half of the image's size; doubles as they shrink",
+                           ge=8, le=2**12)
     max_channels:int = setting(256, "greatest width of a feature map", ge=8, le=2**12)
     blocks:int = setting(1, "residual blocks at each size", ge=1, le=32)
     cond_dim:int = setting(128, "width of the condition embedding", ge=1, le=2**12)
-    cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled", ge=0, le=1)
+    cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled",
+                                 ge=0, le=1)
     checkpoint_activations:bool = setting(False, "trade time for memory at large sizes")
-    finding_maps:bool = setting(True, "let the prior decide first where a finding lies, for each flag (a condition of values 0 and 1) that can be read")
+    finding_maps:bool = setting(True, "let the prior decide first where a finding lies, "
+                                      "for each flag (a condition of values 0 and 1) that can be read")
     prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8, le=2**12)
     prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1, le=32)
     prior_width:int = setting(256, "width of the global prior", ge=8, le=2**14)
@@ -136,7 +148,8 @@ class TrainingSettings:
     grad_clip:float = setting(1.0, "greatest norm of the gradient (0: no clipping)", ge=0)
     accumulate:int = setting(1, "parts in which a batch is worked, to save memory; one step all the same", ge=1)
     use_amp:bool = setting(False, "mixed precision: bf16, or fp16 with scaling on older GPUs")
-    channels_last:bool = setting(False, "store feature maps with channels last (quicker for wide maps; narrow ones on a CPU are slower)")
+    channels_last:bool = setting(False, "store feature maps with channels last (quicker for wide maps; "
+                                        "narrow ones on a CPU are slower)")
     ema:float = setting(0.999, "decay a step of the averaged weights that are sampled from (0: none)", ge=0, le=0.99999)
     reconstruction:str = setting('l1', "likelihood of the pixels", choices=('l1', 'mse', 'gaussian'))
     edge_weight:float = setting(1.0, "weight of the edge loss beside the likelihood", ge=0)
@@ -144,13 +157,16 @@ class TrainingSettings:
     perceptual_weight:float = setting(0.0, "weight of the distance in the discriminator's features, beside it", ge=0)
     adversarial_start:float = setting(0.5, "share of the autoencoder phase after which it takes part", ge=0, le=1)
     kl_weight:float = setting(1.0, "final weight of the KL divergence (1: the true bound)", ge=0)
-    kl_annealing:str = setting('linear', "how the KL weight rises", choices=('constant', 'linear', 'sigmoid', 'cyclical'))
+    kl_annealing:str = setting('linear', "how the KL weight rises",
+                               choices=('constant', 'linear', 'sigmoid', 'cyclical'))
     kl_warmup:float = setting(0.2, "share of the phase (of a cycle) in which it rises", ge=0, le=1)
     kl_cycles:int = setting(4, "cycles of the cyclical annealing", ge=1)
     free_bits:float = setting(0.0, "nats of z, a unit, that cost nothing", ge=0)
-    max_nonfinite:int = setting(20, "steps in a row that may be skipped for a loss or gradient that is not finite", ge=0)
-    best_by:str = setting('', "validation figure whose least value marks the best state ('': the loss, and under a discriminator the newest is best)",
-                          choices=('', 'loss', 'bits', 'mae', 'edge'))
+    max_nonfinite:int = setting(20, "steps in a row that may be skipped for a loss or gradient that is not finite",
+                                ge=0)
+    best_by:str = setting('', "validation figure whose least value marks the best state ('': "
+                              "the loss, and under a discriminator the newest is best)",
+                              choices=('', 'loss', 'bits', 'mae', 'edge'))
     early_stopping:int = setting(0, "epochs without a better state before a phase ends (0: never)", ge=0)
     save_every:int = setting(10, "epochs between kept checkpoints", ge=1)
     save_minutes:float = setting(10.0, "most minutes between two writes of last.pth", ge=0)
@@ -177,10 +193,12 @@ class EvaluationSettings:
 class OutputSettings:
     "Where a run lies and what it shows on the way."
     results:str = setting('results', "folder that holds the run folders")
-    share:str = setting('', "who besides you may read caches and runs ('': nobody; group: your group)", choices=('', 'group'))
+    share:str = setting('', "who besides you may read caches and runs ('': nobody; group: your group)",
+                        choices=('', 'group'))
     gallery_every:int = setting(10, "epochs between galleries", ge=1)
     gallery_images:int = setting(8, "women in a gallery", ge=1, le=64)
-    show_real:bool = setting(False, "show real images, and reconstructions of them, in the run's notebooks and TensorBoard too")
+    show_real:bool = setting(False, "show real images, and reconstructions of them, "
+                                    "in the run's notebooks and TensorBoard too")
 
 # %% ../nbs/00a_settings.ipynb #941becf5
 @dataclass(frozen=True)
@@ -224,11 +242,13 @@ def _checked(block, f, value):
     "The value of field `f` of `block`, converted and inside its limits, or an InputError that says what is allowed."
     key, m = f'{block}.{f.name}', f.metadata
     try: value = _convert(value, f.type)
-    except ValueError: raise InputError(f"setting {key}={value!r}: it must be {_kind_name(f.type)} ({m['doc']})") from None
+    except ValueError:
+        raise InputError(f"setting {key}={value!r}: it must be {_kind_name(f.type)} ({m['doc']})") from None
     if m['choices'] and value not in m['choices']:
         raise InputError(f"setting {key}={value!r}: it must be one of {', '.join(map(str, m['choices']))}")
     for v in value if isinstance(value, tuple) else (value,):
-        if isinstance(v, float) and not math.isfinite(v) or m['ge'] is not None and v < m['ge'] or m['le'] is not None and v > m['le']:
+        too_small, too_large = m['ge'] is not None and v < m['ge'], m['le'] is not None and v > m['le']
+        if isinstance(v, float) and not math.isfinite(v) or too_small or too_large:
             limits = f"at least {m['ge']}" if m['le'] is None else f"from {m['ge']} to {m['le']}"
             raise InputError(f"setting {key}={value!r}: it must be {limits} ({m['doc']})")
     return value
@@ -255,9 +275,12 @@ def _make_block(name, default, vals, where=''):
     known = {f.name: f for f in fields(default)}
     for key in vals:
         if key not in known:
-            raise InputError(f"{where}unknown setting {name}.{key}{_nearest(str(key), known)}: {name} has {', '.join(known)}")
+            raise InputError(f"{where}unknown setting {name}.{key}{_nearest(str(key), known)}: "
+                             f"{name} has {', '.join(known)}")
     block = replace(default, **{k: _checked(name, known[k], v) for k, v in vals.items()})
-    return replace(block, resolution=block.patch_size) if name == 'data' and block.patch_size and 'resolution' not in vals else block
+    if name == 'data' and block.patch_size and 'resolution' not in vals:
+        return replace(block, resolution=block.patch_size)
+    return block
 
 def _nearest(key, known):
     "The known key that `key` was probably meant to be."
@@ -286,7 +309,8 @@ def n_halvings(
     n = int(math.log2(min(shape)/4)) if min(shape) >= 8 else 0
     if n < 2 or any(s % 2**n for s in shape):
         ok = [tuple(max(1, round(s/2**n) + k)*2**n for s in shape) for k in (0, 1)] if n >= 2 else [(64, 64)]
-        raise InputError(f"setting data.resolution={'x'.join(map(str, shape))}: each side must be divisible by {2**max(n, 2)}; "
+        raise InputError(f"setting data.resolution={'x'.join(map(str, shape))}: "
+                         f"each side must be divisible by {2**max(n, 2)}; "
                          f"near it: {' or '.join('x'.join(map(str, o)) for o in ok)}")
     return n
 
@@ -296,13 +320,16 @@ def check_data(
 )->DataSettings: # the same
     "Limits that tie two settings of the data together."
     if d.patch_size and d.shape != (d.patch_size,)*2:
-        raise InputError(f"setting data.patch_size={d.patch_size}: a patch isn't shrunk, so data.resolution must be the same, not {d.resolution}")
+        raise InputError(f"setting data.patch_size={d.patch_size}: "
+                         f"a patch isn't shrunk, so data.resolution must be the same, not {d.resolution}")
     if not d.patch_size and (d.patch_stride, d.patch_foreground, d.patch_most) != (0, .5, 8):
-        raise InputError(f"setting data.patch_stride={d.patch_stride}, data.patch_foreground={d.patch_foreground}, data.patch_most={d.patch_most}: "
-                         "without data.patch_size no patches are cut")
+        raise InputError(f"setting data.patch_stride={d.patch_stride}, data.patch_foreground={d.patch_foreground}, "
+                         f"data.patch_most={d.patch_most}: without data.patch_size no patches are cut")
     if len(d.split) != 3 or not math.isclose(sum(d.split), 1, abs_tol=1e-6) or min(d.split[:2]) <= 0:
-        raise InputError(f"setting data.split={list(d.split)}: give three shares for train, valid, test that add up to 1")
-    if list(d.age_edges) != sorted(set(d.age_edges)): raise InputError(f"setting data.age_edges={list(d.age_edges)}: the edges must rise")
+        raise InputError(f"setting data.split={list(d.split)}: "
+                         "give three shares for train, valid, test that add up to 1")
+    if list(d.age_edges) != sorted(set(d.age_edges)):
+        raise InputError(f"setting data.age_edges={list(d.age_edges)}: the edges must rise")
     return d
 
 def _together(s):
@@ -310,11 +337,11 @@ def _together(s):
     check_data(s.data)
     n = n_halvings(s.data.shape)
     if s.model.levels == 2 and 2**n < 2*s.model.grid_factor:
-        raise InputError(f"setting model.grid_factor={s.model.grid_factor}: too coarse for data.resolution={s.data.resolution}; "
-                         f"at most {2**(n - 1)}")
+        raise InputError(f"setting model.grid_factor={s.model.grid_factor}: "
+                         f"too coarse for data.resolution={s.data.resolution}; at most {2**(n - 1)}")
     if s.training.perceptual_weight and not s.training.adversarial_weight:
-        raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: it needs the features of a discriminator; "
-                         "give training.adversarial_weight more than 0")
+        raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: "
+                         "it needs the features of a discriminator; give training.adversarial_weight more than 0")
     return s
 
 # %% ../nbs/00a_settings.ipynb #5d49a255
@@ -334,14 +361,16 @@ def words(
     "Settings and keys in one line, apart: at spaces, but quotes hold together what has one in it, as in a shell."
     if not isinstance(text, str): return list(text or ())
     try: return shlex.split(text)
-    except ValueError: raise InputError(f"{text!r}: a quotation mark has no partner; write data.archive='/a folder' or, for an apostrophe in "
+    except ValueError: raise InputError(f"{text!r}: a quotation mark has no partner; "
+                                        "write data.archive='/a folder' or, for an apostrophe in "
                                         'the name, data.archive="/l\'archive"') from None
 
 def _override(values, text):
     "Put `block.key=value` into `values`; where a text is wanted, it is taken to the letter."
     key, eq, value = text.partition('=')
     block, dot, name = key.strip().partition('.')
-    if not eq or not dot: raise InputError(f"override {text!r}: write it as block.key=value, for example training.num_epochs=2; a value "
+    if not eq or not dot: raise InputError(f"override {text!r}: write it as block.key=value, "
+                                           "for example training.num_epochs=2; a value "
                                            "with a space in it stands in quotes: data.archive='/my archive'")
     plain = getattr(getattr(Settings(), block, None), name, None).__class__ is str and value[:1] not in ('"', "'")
     _put(values, block, {name: value if plain or value == '' else read_yaml(value, f"override {text!r}")})
@@ -356,7 +385,8 @@ def _with_places(path, values):
     places = path.parent/'private'/'places.yaml'
     if path.name != 'settings.yaml' or not places.is_file(): return values
     kept = read_yaml(places)
-    if not (isinstance(kept, dict) and all(isinstance(v, dict) for v in kept.values())): raise InputError(f"{unkept(places, places.name)}: it must hold blocks of places")
+    if not (isinstance(kept, dict) and all(isinstance(v, dict) for v in kept.values())):
+        raise InputError(f"{unkept(places, places.name)}: it must hold blocks of places")
     return {block: {**v, **kept.get(block, {})} if isinstance(v, dict) else v for block, v in values.items()}
 
 def load_settings(
@@ -366,16 +396,18 @@ def load_settings(
     "Read, override (`$NLBS_OVERRIDES` too) and check the settings of a run."
     values, where = _read_values(config_file(config), overrides)
     s = make_settings(values, where)
-    s = replace(s, data=_absolute(s.data), output=replace(s.output, results=str(Path(s.output.results).expanduser().absolute())))
+    s = replace(s, data=_absolute(s.data),
+                output=replace(s.output, results=str(Path(s.output.results).expanduser().absolute())))
     refuse_inside(s.output.results, s.data.archive, 'name another folder for the runs (output.results)')
     return s
 
+# %% ../nbs/00a_settings.ipynb #spl00012
 def load_preparation(
     config:str='', # path or packaged name of a YAML file; '': the defaults
     data=None,     # keys and values of the block `data`, as they are, applied last
     output=None,   # of the block `output`
 )->Settings:
-    "The settings of who prepares images, by the same way as a run's; where no file is named, any size of image will do."
+    "The settings of a preparation, loaded as a run's are; where no file is named, any size of image will do."
     values, where = _read_values(config_file(config) if config else None, ())
     _put(values, 'data', data or {})
     _put(values, 'output', output or {})
@@ -385,7 +417,8 @@ def load_preparation(
 def _read_values(path, overrides):
     "What a file and the overrides say, unchecked, and the file's name."
     values = read_yaml(path) or {} if path else {}
-    if not isinstance(values, dict): raise InputError(f"{path}: it must hold blocks (data, model, …), not {type(values).__name__}")
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: it must hold blocks (data, model, …), not {type(values).__name__}")
     values = _with_places(path, {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}) if path else {}
     for text in [*words(overrides), *words(os.environ.get('NLBS_OVERRIDES', ''))]: _override(values, text)
     return values, path.name if path else ''
@@ -404,16 +437,20 @@ def given(
     "Parameters of a notebook as papermill left them; an `InputError` where one can't be what it should."
     return [_given(kind, name, value) for name, value in values.items()]
 
-_MEANT = {str: 'a text; papermill -r {} ... passes it as it is, where -p makes a number or True of it', bool: 'True or False',
+_MEANT = {str: 'a text; papermill -r {} ... passes it as it is, where -p makes a number or True of it',
+          bool: 'True or False',
           float: 'a number', dict: 'keys and values, which papermill -y gives'}
 
 def _given(kind, name, value):
     "One parameter as `kind`."
-    if kind is list: return words(value) if isinstance(value, (str, list, tuple, type(None))) else [_given(str, name, value)]
-    if kind is bool and str(value) in ('0', '1', 'true', 'false', 'True', 'False', 'yes', 'no'): return str(value) in ('1', 'true', 'True', 'yes')
+    if kind is list:
+        return words(value) if isinstance(value, (str, list, tuple, type(None))) else [_given(str, name, value)]
+    if kind is bool and str(value) in ('0', '1', 'true', 'false', 'True', 'False', 'yes', 'no'):
+        return str(value) in ('1', 'true', 'True', 'yes')
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool): return value
     if kind is str and type(value) is int:
-        print(f"{name}: {value}, a number as it came here; papermill -r {name} ... instead of -p keeps a name to the letter, its zeros too")
+        print(f"{name}: {value}, a number as it came here; "
+              f"papermill -r {name} ... instead of -p keeps a name to the letter, its zeros too")
         return str(value)
     if type(value) is kind: return value
     raise InputError(f"parameter {name}={value!r}: it must be {_MEANT[kind].format(name)}")

@@ -46,7 +46,9 @@ class Features(nn.Module):
 def torchmetrics_frechet(a, b):
     "torchmetrics' FrechetInceptionDistance on given features."
     from torchmetrics.image.fid import FrechetInceptionDistance
-    with quiet(): fid = FrechetInceptionDistance(Features(a.shape[1]), normalize=True, input_img_size=(1, 1, 1)).set_dtype(torch.float64)
+    with quiet():
+        fid = FrechetInceptionDistance(Features(a.shape[1]), normalize=True, input_img_size=(1, 1, 1))
+        fid.set_dtype(torch.float64)
     fid.update(torch.from_numpy(a), real=True)
     fid.update(torch.from_numpy(b), real=False)
     return float(fid.compute())
@@ -61,7 +63,9 @@ def scipy_frechet(a, b):
 def torchmetrics_kid(a, b):
     "torchmetrics' KernelInceptionDistance, one subset of everything."
     from torchmetrics.image.kid import KernelInceptionDistance
-    with quiet(): m = KernelInceptionDistance(Features(a.shape[1]), subsets=1, subset_size=len(a), normalize=True).set_dtype(torch.float64)
+    with quiet():
+        m = KernelInceptionDistance(Features(a.shape[1]), subsets=1, subset_size=len(a), normalize=True)
+        m.set_dtype(torch.float64)
     m.update(torch.from_numpy(a), real=True)
     m.update(torch.from_numpy(b), real=False)
     return float(m.compute()[0])
@@ -91,7 +95,8 @@ def bench_metrics(
         kids = {'ours': our_kid, 'torchmetrics': torchmetrics_kid}
         _agree(f'KID {d}', {k: f(a, b) for k, f in kids.items()})
         rows += standing(f'Fréchet distance {n}x{d}', times, 1, 'distance')
-        rows += standing(f'KID {n}x{d}', race({k: partial(f, a, b) for k, f in kids.items()}, size.rounds, False), 1, 'distance')
+        rows += standing(f'KID {n}x{d}', race({k: partial(f, a, b) for k, f in kids.items()}, size.rounds, False), 1,
+                         'distance')
     return rows
 
 def _agree(what, values, most=1e-4):
@@ -132,7 +137,9 @@ class StepClock(Callback):
     def before_batch(self):
         if self.training: self.marks.append(now())
     @property
-    def took(self): return Seconds(*(sum(getattr(b, k) - getattr(a, k) for a, b in zip(self.marks, self.marks[1:])) for k in ('wall', 'cpu')))
+    def took(self):
+        pairs = list(zip(self.marks, self.marks[1:]))
+        return Seconds(*(sum(getattr(b, k) - getattr(a, k) for a, b in pairs) for k in ('wall', 'cpu')))
 
 def device_name(): return 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -142,8 +149,10 @@ def step_settings(
     *overrides,     # texts such as 'model.latent_dim=16'
 )->Settings:
     "Settings of the default model, discriminator and finding maps left out: peers have none."
-    return load_settings('training_config', [f'data.resolution={resolution}', 'model.finding_maps=false', 'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.use_amp=false',
-                                             'training.channels_last=false', 'training.tensorboard=false', *overrides])
+    return load_settings('training_config', [
+        f'data.resolution={resolution}', 'model.finding_maps=false', 'training.adversarial_weight=0',
+        'training.perceptual_weight=0', 'training.use_amp=false',
+        'training.channels_last=false', 'training.tensorboard=false', *overrides])
 
 class FewBatches(CacheLoader):
     "The first batches of each epoch."
@@ -164,7 +173,8 @@ def timed_learner(
     train, valid = (FewBatches(NLBSDataset(cache, 'train'), bs=batch, shuffle=True) for _ in range(2))
     train.most, valid.most = steps + 1, 1
     draw = draw_autoencoder(*(v.to(device_name()) for v in images_at(cache, [0, 1])))
-    learn = make_learner(s, run, DataLoaders(train, valid, device=device_name()), make_autoencoder_phase(s, model).to(device_name()), 'autoencoder',
+    learn = make_learner(s, run, DataLoaders(train, valid, device=device_name()),
+                         make_autoencoder_phase(s, model).to(device_name()), 'autoencoder',
                          StopRequested(run), draw, [KLAnnealing(), AdversarialStart(0)])
     learn.add_cb(StepClock())
     def epoch():
@@ -194,12 +204,13 @@ def gflop(
 )->float:            # arithmetic of a training step, an image
     "10⁹ operations of forward and backward, an image, counted."
     from torch.utils.flop_counter import FlopCounterMode
-    with FlopCounterMode(display=False) as count: getattr(phase, 'backward', lambda p: p['loss'].backward())(phase(x, codes, LooseDraws(x)))
+    with FlopCounterMode(display=False) as count:
+        getattr(phase, 'backward', lambda p: p['loss'].backward())(phase(x, codes, LooseDraws(x)))
     phase.zero_grad()
     return count.get_total_flops()/len(x)/1e9
 
 def matrix_rate(n:int=1024)->float: # 10⁹ operations a second, on a processor those of a core
-    "The machine's rate of float32 products and sums, measured on the spot: the better of a matrix product and a wide convolution."
+    "The machine's rate of float32 products and sums, measured here: the better of a matrix product and a convolution."
     a, b = torch.randn(2, n, n, device=device_name()).unbind()
     x, w = torch.randn(8, n//4, 32, 32, device=device_name()), torch.randn(n//4, n//4, 3, 3, device=device_name())
     works = [(2*n**3, lambda: a@b), (2*x[:, 0].numel()*w.numel(), lambda: torch.conv2d(x, w, padding=1))]
@@ -219,7 +230,8 @@ def bench_step(
     folder = Path(tempfile.mkdtemp(prefix='learner-', dir=out)) # removed at the end, so nobody else's
     ours = timed_learner(s, cache, folder, size.steps, size.batch)
     bare = make_autoencoder_phase(s, make_model(s, cache.conditions)).to(dev)
-    models = {'bare loop': bare} | ({n: like_sized(m, (size.step,)*2, count_parameters(bare)) for n, m in PEER_MODELS.items()} if peers else {})
+    sized = {n: like_sized(m, (size.step,)*2, count_parameters(bare)) for n, m in PEER_MODELS.items()} if peers else {}
+    models = {'bare loop': bare} | sized
     rivals = {'our Learner': ours} | {n: timed_steps(m, x, codes, size.steps) for n, m in models.items()}
     rows = standing(f'step {size.step}²', race(rivals, size.rounds), size.steps*size.batch, limits=['bare loop'])
     models = {'our Learner': bare} | models
@@ -229,6 +241,7 @@ def bench_step(
     shutil.rmtree(folder)
     return rows
 
+# %% ../nbs/08f_speed.ipynb #spl00013
 STEP_KINDS = dict(convolutions='conv', normalisation='norm', activations='silu', optimiser='adam')
 
 def step_profile(
@@ -238,11 +251,14 @@ def step_profile(
     "Where the time of a bare step goes."
     s, dev = step_settings(size.step), device_name()
     cache = small_cache(out, size.step)
-    step = timed_steps(make_autoencoder_phase(s, make_model(s, cache.conditions)), *(v.to(dev) for v in images_at(cache, range(size.batch))), 1)
+    step = timed_steps(make_autoencoder_phase(s, make_model(s, cache.conditions)),
+                       *(v.to(dev) for v in images_at(cache, range(size.batch))), 1)
     step()
     with torch.profiler.profile() as seen: step()
-    times = {e.key.lower(): e.self_device_time_total if dev == 'cuda' else e.self_cpu_time_total for e in seen.key_averages()}
-    shares = {kind: sum(t for key, t in times.items() if part in key)/sum(times.values()) for kind, part in STEP_KINDS.items()}
+    times = {e.key.lower(): e.self_device_time_total if dev == 'cuda' else e.self_cpu_time_total
+             for e in seen.key_averages()}
+    shares = {kind: sum(t for key, t in times.items() if part in key)/sum(times.values())
+              for kind, part in STEP_KINDS.items()}
     return shares | dict(rest=1 - sum(shares.values()))
 
 # %% ../nbs/08f_speed.ipynb #0c639374a
@@ -253,10 +269,12 @@ def bench_precision(
 )->list:                # rows
     "The same bare loop in other precisions and layouts."
     s, dev = step_settings(size.step), device_name()
-    cache, make = small_cache(out, size.step), lambda: make_autoencoder_phase(s, make_model(s, cache.conditions)).to(dev)
+    cache = small_cache(out, size.step)
+    make = lambda: make_autoencoder_phase(s, make_model(s, cache.conditions)).to(dev)
     x, codes = (v.to(dev) for v in images_at(cache, range(size.batch)))
     last, half = x.contiguous(memory_format=torch.channels_last), partial(torch.autocast, dev, torch.bfloat16)
-    rivals = {'fp32': timed_steps(make(), x, codes, size.steps), 'fp32, channels last': timed_steps(_last(make()), last, codes, size.steps),
+    rivals = {'fp32': timed_steps(make(), x, codes, size.steps),
+              'fp32, channels last': timed_steps(_last(make()), last, codes, size.steps),
               'bf16': timed_steps(make(), x, codes, size.steps, autocast=half),
               'bf16, channels last': timed_steps(_last(make()), last, codes, size.steps, autocast=half)}
     if compile: rivals['fp32, compiled'] = timed_steps(torch.compile(make()), x, codes, size.steps)
@@ -282,11 +300,14 @@ def bench_generation(
 )->list:        # rows
     "Full and few-step sampling, in batches and one at a time."
     cache = small_cache(out, size.generate)
-    gen, codes = new_generator(load_settings('training_config', [f'data.resolution={size.generate}']), cache.conditions), torch.from_numpy(cache.codes[:8])
-    forms = {f'{many}, {name}': (codes[:n], form) for many, n in {'one image': 1, 'batch of 8': 8}.items() for name, form in SAMPLERS.items()}
+    gen = new_generator(load_settings('training_config', [f'data.resolution={size.generate}']), cache.conditions)
+    codes = torch.from_numpy(cache.codes[:8])
+    forms = {f'{many}, {name}': (codes[:n], form)
+             for many, n in {'one image': 1, 'batch of 8': 8}.items() for name, form in SAMPLERS.items()}
     times = race({k: partial(gen.sample, c, **form) for k, (c, form) in forms.items()}, size.rounds)
     rows = standing(f'generation {size.generate}²', times, 1, 'call')
-    for r, (c, _) in zip(rows, forms.values()): r |= dict(kind='ours', ms=r['ms']/len(c), cpu_ms=r['cpu_ms']/len(c), unit='image')
+    for r, (c, _) in zip(rows, forms.values()):
+        r |= dict(kind='ours', ms=r['ms']/len(c), cpu_ms=r['cpu_ms']/len(c), unit='image')
     return rows
 
 # %% ../nbs/08f_speed.ipynb #7aed0300
@@ -322,8 +343,10 @@ def bench_scale(
     by_files = {n: (partial(our_pass, paths[:n], 64, folder), 0) for n in (6, 12, 24)}
     rows = []
     for what, calls in (('resolution', by_side), ('latent numbers', by_latent), ('files prepared', by_files)):
-        times = {n: spread([s.cpu for s in t])[0] for n, t in race({n: f for n, (f, _) in calls.items()}, size.rounds).items()}
-        rows += [dict(section='scale', name=f'{what} {n}', cpu_ms=1e3*t, gflop=calls[n][1] or None) for n, t in times.items()]
+        measured = race({n: f for n, (f, _) in calls.items()}, size.rounds)
+        times = {n: spread([s.cpu for s in t])[0] for n, t in measured.items()}
+        rows += [dict(section='scale', name=f'{what} {n}', cpu_ms=1e3*t, gflop=calls[n][1] or None)
+                 for n, t in times.items()]
         rows.append(dict(section='scale', name=f'{what}: exponent', slope=slope(list(times), list(times.values()))))
     shutil.rmtree(folder)
     return rows + _bench_processes(size, out)
@@ -331,7 +354,8 @@ def bench_scale(
 # %% ../nbs/08f_speed.ipynb #7aed0300a
 def _bench_processes(size, out):
     "Files of the archive of `bench_preparing` in one process and in one a core."
-    archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women, size=size.file_size)
+    archive = write_phantom(Path(out)/f'phantom-{size.file_size[0]}-{size.women}', women=size.women,
+                            size=size.file_size)
     paths, place = sorted(archive.rglob('*.dcm'))*4, Path(tempfile.mkdtemp(prefix='processes-', dir=out))
     def prepare(n):
         folder = Path(tempfile.mkdtemp(dir=place)) # empty each time
@@ -340,7 +364,8 @@ def _bench_processes(size, out):
     counts = dict.fromkeys((1, cores()))
     times = race({n: partial(prepare, n) for n in counts}, size.rounds, False)
     shutil.rmtree(place)
-    return [dict(section='scale', name=f'{len(paths)} files, processes: {n}', ms=1e3*spread([s.wall for s in t])[0], cpu_ms=1e3*spread([s.cpu for s in t])[0])
+    return [dict(section='scale', name=f'{len(paths)} files, processes: {n}', ms=1e3*spread([s.wall for s in t])[0],
+                 cpu_ms=1e3*spread([s.cpu for s in t])[0])
             for n, t in times.items()]
 
 # %% ../nbs/08f_speed.ipynb #28938992
@@ -365,11 +390,13 @@ def plan_on_paper(
 )->pd.DataFrame:     # hours of the first phase
     "For 27,000 and 1,000,000 images on 1 to 64 GPUs."
     parameters = next(r['parameters'] for r in rows if r['name'] == 'our Learner')
-    counted = {int(r['name'].split()[1]): r['gflop'] for r in rows if r['section'] == 'scale' and r['name'].startswith('resolution ')}
+    scale = [r for r in rows if r['section'] == 'scale' and r['name'].startswith('resolution ')]
+    counted = {int(r['name'].split()[1]): r['gflop'] for r in scale}
     side = max(counted)
     cost, gpus = counted[side]*(resolution/side)**2, (1, 4, 16, 64)
     hours = {g: [hours_on_paper(cost, parameters, n, g, **kwargs) for n in (27_000, 1_000_000)] for g in gpus}
-    return pd.DataFrame({f'{g} GPUs': [f'{h:.1f} h ({c:.0%} talk)' for h, c in hours[g]] for g in gpus}, index=['27,000 images', '1,000,000 images'])
+    return pd.DataFrame({f'{g} GPUs': [f'{h:.1f} h ({c:.0%} talk)' for h, c in hours[g]] for g in gpus},
+                        index=['27,000 images', '1,000,000 images'])
 
 def data_share(
     rows:list,      # with those of `bench_feeding` and `bench_scale`

@@ -49,7 +49,8 @@ def open_training_images(
     "The images that a model was trained on; an `InputError` says why they can't be shown."
     found = next((p for p in (Path(path), Path(path).parent) if (p/'settings.yaml').exists()), None)
     data = load_settings(str(found/'settings.yaml')).data if found else None
-    if not (cache or data): raise InputError("no training images to compare with: this model came without its run folder; name their cache")
+    if not (cache or data):
+        raise InputError("no training images to compare with: this model came without its run folder; name their cache")
     c = Cache(cache or cache_of(data))
     return _check_same(generator, c.under(generator.conditions.names, data.age_edges if data else None))
 
@@ -57,9 +58,11 @@ def _check_same(generator, cache):
     "The cache, where it is what the model was trained on."
     size = lambda s: 'x'.join(map(str, s))
     if cache.resolution != generator.resolution:
-        raise InputError(f"{cache.path}: images of {size(cache.resolution)} pixels, this model's have {size(generator.resolution)}")
+        raise InputError(f"{cache.path}: images of {size(cache.resolution)} pixels, "
+                         f"this model's have {size(generator.resolution)}")
     for a, b in zip(cache.conditions, generator.conditions):
-        if a.values != b.values: raise InputError(f"{cache.path}: its {a.name} is {'/'.join(a.values)}, this model's {'/'.join(b.values)}")
+        if a.values != b.values:
+            raise InputError(f"{cache.path}: its {a.name} is {'/'.join(a.values)}, this model's {'/'.join(b.values)}")
     cache.check_same(generator.meta.get('fingerprint'), 'this model was trained on')
     return cache
 
@@ -133,7 +136,8 @@ class Studio:
     @property
     def notes(self):
         "What the user should know about this model."
-        lines = [] if self.generator.prior else ['This model has no prior (only the first phase of its training was done): outlines, no tissue.']
+        lines = [] if self.generator.prior else ['This model has no prior (only the first phase of its training was '
+                                                 'done): outlines, no tissue.']
         return lines + ([f'No comparison with training images: {self.no_cache}'] if self.no_cache else [])
 
 def ignore(done, total): "A `watch` that doesn't care."
@@ -159,7 +163,8 @@ def latents(self:Studio,
     zs = [self._z(r.codes, r.seed, r.other, r.t) for r in recipes]
     zs = [self.directions.put(z, r.moved) if r.moved else z for z, r in zip(zs, recipes)]
     codes = torch.tensor([r.codes for r in recipes], device=self.generator.device)
-    return torch.cat(zs), codes, *(torch.cat([self._noise(r, k, shape) for r in recipes]) for k, shape in self._below_z())
+    noise = (torch.cat([self._noise(r, k, shape) for r in recipes]) for k, shape in self._below_z())
+    return torch.cat(zs), codes, *noise
 
 @patch
 def _below_z(self:Studio):
@@ -183,7 +188,8 @@ def decode(self:Studio,
         nonlocal done
         done += 1
         watch(min(done, total), total)
-    def draw(z, codes, *noise): return self.generator.sample_from(codes, dict(zip(names, noise)), Sampler(steps or STEPS, quick=not steps, watch=step), z=z)
+    sampler = Sampler(steps or STEPS, quick=not steps, watch=step)
+    def draw(z, codes, *noise): return self.generator.sample_from(codes, dict(zip(names, noise)), sampler, z=z)
     return np.concatenate([draw(*part)[:, 0].float().cpu().numpy() for part in parts])
 
 @patch
@@ -203,7 +209,8 @@ def draw(self:Studio,
     "Another woman; what is locked stays as it is."
     kept = tuple((k, v) for k, v in self.recipe.moved if k in self.locked)
     seed, other = self.recipe.seed + 1 if seed is None else int(seed), self.recipe.other
-    self.recipe = replace(self.recipe, seed=seed, other=other + (other == seed), t=0., moved=kept) # a walk needs two women
+    # a walk needs two women
+    self.recipe = replace(self.recipe, seed=seed, other=other + (other == seed), t=0., moved=kept)
     return self.recipe
 
 @patch
@@ -262,7 +269,8 @@ def _many_z(self:Studio, n=512):
         zs = [g.encode(*data.batch(part)[:2])[0] for part in np.array_split(rows, -(-len(rows)//32))]
         return torch.cat(zs), f'{len(rows)} training images'
     codes = torch.as_tensor(g.conditions.unknown())[None].expand(n, -1).to(g.device)
-    return g.sample_z(codes, Draws(0, 'axes', range(n), g.device).normal('z', (g.model.latent_dim,)), Sampler(STEPS)), f'{n} draws from the prior'
+    noise = Draws(0, 'axes', range(n), g.device).normal('z', (g.model.latent_dim,))
+    return g.sample_z(codes, noise, Sampler(STEPS)), f'{n} draws from the prior'
 
 @patch
 def measure(self:Studio,
@@ -274,12 +282,15 @@ def measure(self:Studio,
     z, source = self._many_z()
     found = principal_axes(z)
     z, *rest = self.latents([Recipe(tuple(self.generator.conditions.unknown().tolist()), s) for s in range(women)])
-    tried = torch.cat([found.put(z[i:i + 1], [(k, v)]) for i in range(women) for k in range(len(found)) for v in (-1.5, 1.5)])
+    moves = [(k, v) for k in range(len(found)) for v in (-1.5, 1.5)]
+    tried = torch.cat([found.put(z[i:i + 1], [move]) for i in range(women) for move in moves])
     x = self.decode((tried, *(v.repeat_interleave(2*len(found), 0) for v in rest)), 0, watch)
     change = np.diff(x.reshape(women, len(found), 2, *x.shape[1:]), axis=2)[:, :, 0] # (women,D,H,W)
-    effect, sign = np.sqrt((change**2).mean((0, 2, 3))), torch.as_tensor(np.where(change.mean((0, 2, 3)) < 0, -1, 1)).to(z)
+    effect = np.sqrt((change**2).mean((0, 2, 3)))
+    sign = torch.as_tensor(np.where(change.mean((0, 2, 3)) < 0, -1, 1)).to(z)
     order = np.argsort(-effect)[:n].tolist()
-    self.directions = Directions(found.mean, found.axes[order]*sign[order, None], found.scale[order], tuple(effect[order].tolist()), source)
+    self.directions = Directions(found.mean, found.axes[order]*sign[order, None], found.scale[order],
+                                 tuple(effect[order].tolist()), source)
     return self.directions
 
 # %% ../nbs/08_studio.ipynb #140f3900
@@ -369,7 +380,8 @@ def export(self:Studio,
         if not os.access(folder, os.W_OK): raise InputError(f"{folder}: can't be written to; name another folder")
         return export_images(self.generator, folder, self.images(self.basket, STEPS, watch), codes,
                              [r.seed for r in self.basket], [str(r) for r in self.basket], formats, STEPS)
-    except OSError as e: raise InputError(f"{folder}: can't be written to ({e.strerror or e}); name another folder") from e
+    except OSError as e:
+        raise InputError(f"{folder}: can't be written to ({e.strerror or e}); name another folder") from e
 
 # %% ../nbs/08_studio.ipynb #754ab4c9
 def picture(

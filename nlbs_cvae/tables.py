@@ -16,7 +16,8 @@ from .core import InputError, find_in, open_regular, unkept
 
 # %% ../nbs/00f_tables.ipynb #0c5c7fd0
 _MOST = 2**27 # bytes of a table
-_BYTE_MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), # before UTF-16, whose mark it begins with
+# UTF-32 comes before UTF-16, whose mark it begins with
+_BYTE_MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'),
           (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'), (b'', 'utf-8-sig'))
 
 def read_text(
@@ -30,13 +31,16 @@ def read_text(
         try: data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MOST + 1)
         except (OSError, EOFError, zlib.error) as e: raise InputError(f"{table}: damaged gzip ({e})") from None
     if len(data) > _MOST: raise InputError(f"{table}: more than {_MOST:,} bytes when it is unpacked, which is no table")
-    if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0': raise InputError(f"{table}: this is a spreadsheet; save it as CSV")
+    if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0':
+        raise InputError(f"{table}: this is a spreadsheet; save it as CSV")
     coding = next(c for mark, c in _BYTE_MARKS if data.startswith(mark))
     try: text = data.decode(coding)
     except UnicodeDecodeError as e:
-        if coding != 'utf-8-sig': raise InputError(f"{table}: damaged {coding.upper()} ({e.reason} at byte {e.start})") from None
+        if coding != 'utf-8-sig':
+            raise InputError(f"{table}: damaged {coding.upper()} ({e.reason} at byte {e.start})") from None
         text = data.decode('cp1252' if not re.search(rb'[\x81\x8d\x8f\x90\x9d]', data) else 'latin-1')
-    if '\0' in text: raise InputError(f"{table}: this is no text file (UTF-16 without its mark, perhaps: save it as UTF-8)")
+    if '\0' in text:
+        raise InputError(f"{table}: this is no text file (UTF-16 without its mark, perhaps: save it as UTF-8)")
     if not text.strip(): raise InputError(f"{unkept(f'{path}: ')}the table is empty")
     return text
 
@@ -54,7 +58,8 @@ def read_csv(
 )->pd.DataFrame: # texts, stripped; a column's name may occur twice
     "A table with commas, semicolons, tabs or bars; an `InputError` names the row that doesn't fit its header."
     text, table = read_text(path), unkept(path, 'the table')
-    if lines: text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{table}: lines')) if f)
+    if lines:
+        text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{table}: lines')) if f)
     said, text = _said_separator(text)
     records = _records(text, said or _best_separator(text), table)
     raw = re.split(r'\r\n|\r|\n', text)
@@ -63,7 +68,8 @@ def read_csv(
     header, rows = (list(names), plain) if names else (plain[0][1] if plain else [], plain[1:])
     for line, fields in marked:
         if len(fields) == len(header) and (len(header) > 1 or line > plain[0][0]):
-            raise InputError(f"{table}, line {line + bool(said)}: begins with # but has the fields of a row: {_short(fields)}"
+            raise InputError(f"{table}, line {line + bool(said)}: "
+                             f"begins with # but has the fields of a row: {_short(fields)}"
                              "put it in quotes, or delete it")
     width = len(header) if names else max(len(_without_empty_end(f)) for f in [header, *(f for _, f in rows)])
     columns = [n or f'column {i}' for i, n in enumerate(header[:width], 1)]
@@ -71,12 +77,14 @@ def read_csv(
     fitted = [_fields_of_row(f, len(columns), len(header), where(i, line)) for i, (line, f) in enumerate(rows, 1)]
     return pd.DataFrame(fitted, columns=columns, dtype=str)
 
+# %% ../nbs/00f_tables.ipynb #spl00014
 def _fields_of_row(fields, width, given, where):
     "The fields of a row, as many as there are columns."
     full = _without_empty_end(fields)
     if len(full) > width or not width <= len(fields):
         raise InputError(f"{where}: {len(fields)} fields where the header has {given}: {_short(fields)}"
-                         + ("a decimal comma, or a separator in a text without quotes?" if len(fields) > given else "one is missing"))
+                         + ("a decimal comma, or a separator in a text without quotes?" if len(fields) > given
+                            else "one is missing"))
     return fields[:width]
 
 def _without_empty_end(fields):
@@ -103,18 +111,21 @@ def _best_separator(text):
 
 def _records(text, separator, table):
     "Line and stripped fields of each record that holds anything."
-    reader, found, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True, skipinitialspace=True), [], 1
+    reader, found, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True,
+                                     skipinitialspace=True), [], 1
     try:
         for fields in reader:
             fields = [f.strip().strip('\ufeff').strip() for f in fields]
             if any(fields): found.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:
-        raise InputError(f"{table}, line {line}: not a table ({' '.join(str(e).split())}; a quote that isn't closed?)") from None
+        raise InputError(f"{table}, line {line}: not a table ({' '.join(str(e).split())}; "
+                         "a quote that isn't closed?)") from None
     return found
 
 # %% ../nbs/00f_tables.ipynb #e8e25d94
-_CLUTTER = frozenset(('thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '@recycle', '#recycle', '__macosx', '$recycle.bin',
+_CLUTTER = frozenset(('thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '@recycle', '#recycle', '__macosx',
+                      '$recycle.bin',
                       'system volume information', 'lost+found'))
 
 def is_clutter(
@@ -157,7 +168,8 @@ def listing(self:Files,
     if folder not in self._lists:
         try:
             with os.scandir(self.root/folder) as entries: self._lists[folder] = {e.name: e.is_dir() for e in entries}
-        except PermissionError as e: raise InputError(f"{unkept(self.root/folder, 'a folder of the archive')}: this folder can't be read ({e.strerror})") from None
+        except PermissionError as e: raise InputError(f"{unkept(self.root/folder, 'a folder of the archive')}: "
+                                                      f"this folder can't be read ({e.strerror})") from None
         except (OSError, ValueError): self._lists[folder] = {}
     return self._lists[folder]
 

@@ -99,7 +99,8 @@ def run_summary(
     if prior is not None: parts |= {'prior of z': prior.z_net, 'prior of m': prior.m_net, 'prior of u': prior.u_net}
     lines = [f'{name:12} {count_parameters(m)/1e6:7.2f} M parameters' for name, m in parts.items() if m is not None]
     return '\n'.join([*lines, f'images {model.resolution[0]}x{model.resolution[1]}, z {model.latent_dim} numbers, '
-                              f'u {"x".join(map(str, model.grid_shape))}' + ('' if model.levels == 2 else ' (laid out by z)')
+                              f'u {"x".join(map(str, model.grid_shape))}'
+                              + ('' if model.levels == 2 else ' (laid out by z)')
                               + (f', m {"x".join(map(str, model.map_shape))}' if model.map_shape else '')])
 
 # %% ../nbs/04e_training.ipynb #9b9f2216
@@ -110,9 +111,10 @@ def load_best(
 ):
     "Put the best averaged weights into the phase; the last ones where there never was a best."
     state = load_checkpoint(path) if learn.group.first and Path(path).exists() else learn.checkpoint.state_of(0, 0)
-    state = learn.group.from_first(dict(model=state['model'], callbacks=dict(averaged_weights=state['callbacks'].get('averaged_weights'))))
+    ema = state['callbacks'].get('averaged_weights')
+    state = learn.group.from_first(dict(model=state['model'], average=ema and ema['average']))
     learn.model.load_state_dict(state['model'])
-    if ema := state['callbacks'].get('averaged_weights'): put_weights(learn.model, ema['average'])
+    if state['average']: put_weights(learn.model, state['average'])
 
 # %% ../nbs/04e_training.ipynb #8591052a
 def gallery_rows(
@@ -129,14 +131,15 @@ def draw_autoencoder(
     codes:Tensor, # (N,K)
     seed=0,       # of the noise
 ):                # (phase) to sheets
-    "Gallery of the first phase: originals, reconstructions, samples from the simple priors and, with flags, where these show."
+    "Gallery of the first phase: originals, reconstructions, samples from the simple priors; with flags, their maps."
     def draw(phase):
         m, draws = phase.model, Draws(seed, 'gallery', range(len(x)), x.device)
         z = draws.normal('z', (m.latent_dim,))
         p = m.prior_u(z, codes)
         u = p.sample(draws.normal('u', m.grid_shape)) if m.levels == 2 else p.mu
         sheets = dict(originals=x, reconstructions=m.reconstruct(x, codes), samples=m.decode(z, u, codes))
-        if m.finding_net is not None: sheets['findings'] = F.interpolate(2*m.finding_net.maps(x).amax(1, keepdim=True) - 1, x.shape[2:])
+        if m.finding_net is not None:
+            sheets['findings'] = F.interpolate(2*m.finding_net.maps(x).amax(1, keepdim=True) - 1, x.shape[2:])
         return sheets
     return draw
 
@@ -146,7 +149,7 @@ def draw_prior(
     seed:int=0,   # of the noise
     steps:int=24, # of the sampler
 ):                # (phase) to sheets
-    "Gallery of the second phase: originals, samples under the same conditions, and the first woman under every value of each condition."
+    "Gallery of the second phase: originals, samples under their conditions, one woman under every condition's values."
     return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed, steps=steps),
                               **condition_sheets(phase.generator, codes[0], seed, steps))
 
@@ -166,7 +169,8 @@ def condition_sheets(
 # %% ../nbs/04e_training.ipynb #af6c5b79
 def _without_places(s):
     "Settings for a checkpoint, which may be handed on: where the images lie stays in settings.yaml."
-    return {b: {k: v for k, v in block.items() if k not in ('archive', 'table', 'mapping', 'cache', 'results')} for b, block in s.to_dict().items()}
+    places = ('archive', 'table', 'mapping', 'cache', 'results')
+    return {name: {k: v for k, v in block.items() if k not in places} for name, block in s.to_dict().items()}
 
 def make_learner(
     s:Settings,
@@ -190,9 +194,11 @@ def make_learner(
     lr = t.prior_learning_rate if prior else t.learning_rate
     cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows),
            Best(t.early_stopping, t.best_by), EarlyStop(), stop,
-           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best, _without_places(s)), *watch]
-    if group is None or group.first: cbs += [EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
-                                             Gallery(folder.galleries, draw, s.output.gallery_every, offset, board, s.output.show_real), *shown]
+           Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep, best, _without_places(s)),
+           *watch]
+    if group is None or group.first: cbs += [
+        EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
+        Gallery(folder.galleries, draw, s.output.gallery_every, offset, board, s.output.show_real), *shown]
     if t.ema: cbs.append(AveragedWeights(t.ema))
     if t.use_amp: cbs.append(MixedPrecision())
     return PhaseLearner(dls, phase, f'{t.seed} {name}', t.accumulate, lr, t.weight_decay, cbs, group)
@@ -209,9 +215,11 @@ def fit_phase(
     learn.group.same(learn.model)
     if learn.first_epoch < epochs and not _waited_out(learn):
         try: learn.fit(epochs)
-        except InputError as e: raise InputError(str(e).split(':\n\t')[-1], e.full) from None # without fastai's note of the event
+        except InputError as e:
+            raise InputError(str(e).split(':\n\t')[-1], e.full) from None # without fastai's note of the event
         except Exception as e: _explain(e, learn)
-    if not learn.stopped and not learn.opt.opt.state: raise InputError(f"{checkpoint.phase}: no step was taken, every gradient held values that are no "
+    if not learn.stopped and not learn.opt.opt.state: raise InputError(
+        f"{checkpoint.phase}: no step was taken, every gradient held values that are no "
         "numbers: reduce training.learning_rate, or look for damaged images, and train under another run name")
     if learn.stopped: raise Interrupted(f"interrupted by {learn.stopped} and saved; the same command goes on")
     load_best(learn, checkpoint.folder/checkpoint.best)
@@ -219,9 +227,11 @@ def fit_phase(
 def _explain(error, learn):
     "A data worker that died: because everything on the machine is being ended, or because its images are gone."
     if 'DataLoader worker' not in str(error): raise error
-    if reason := learn.stop_requested.requested: raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
+    if reason := learn.stop_requested.requested:
+        raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
     words = str(error).split(':\n\t')[-1].splitlines() # the first is what happened; a traceback may follow
-    word = (f"a process that feeds images died ({words[0][:150]}): is the cache still there and whole, is there memory left, and room in /dev/shm? "
+    word = (f"a process that feeds images died ({words[0][:150]}): "
+            "is the cache still there and whole, is there memory left, and room in /dev/shm? "
             "The same command goes on from the last checkpoint")
     raise InputError(word, '\n'.join([word, *words[1:]])) from None
 
@@ -246,7 +256,8 @@ def _data_of(s, group, stop):
         cache = found or get_data(s, check=False) # compared with its sources once
     if group.first: logging.getLogger('nlbs_cvae').info('data: %s', origin(cache))
     n = min(s.data.batch_size, len(cache.rows('train')), len(cache.rows('valid')))
-    if n < group.size: raise InputError(f"{group.size} processes share batches of {n} images (setting data.batch_size={s.data.batch_size}, "
+    if n < group.size: raise InputError(f"{group.size} processes share batches of {n} images "
+                                        f"(setting data.batch_size={s.data.batch_size}, "
         f"{len(cache.rows('train'))} images to train, {len(cache.rows('valid'))} to validate): take fewer processes")
     return cache
 
@@ -257,8 +268,10 @@ def foresight(
     processes:int=1,       # that train together
 )->list:                   # lines
     "What the user may want to know before the work begins."
-    idle = f'{gpus} GPUs are here, this run uses one of them; for all: torchrun --nproc-per-node {gpus} --no-python nlbs_train CONFIG RUN'
-    return [idle]*(gpus > 1 and processes == 1) + [f'samples as DICOM will not be possible, or not in full: {line}' for line in unwritable(conditions)]
+    idle = (f'{gpus} GPUs are here, this run uses one of them; for all: '
+            f'torchrun --nproc-per-node {gpus} --no-python nlbs_train CONFIG RUN')
+    no_dicom = [f'samples as DICOM will not be possible, or not in full: {line}' for line in unwritable(conditions)]
+    return [idle]*(gpus > 1 and processes == 1) + no_dicom
 
 # %% ../nbs/04e_training.ipynb #49d050d1
 def train(
@@ -268,15 +281,18 @@ def train(
 )->RunFolder:
     "Train, or go on, or recognise that it is done; `Interrupted` when a signal or stop file came."
     with processes() as group:
-        try: folder = group.first_does('opening the run', lambda: open_run(s, run, allow)) or Onlooker(Path(s.output.results)/run)
+        def opened(): return open_run(s, run, allow)
+        try: folder = group.first_does('opening the run', opened) or Onlooker(Path(s.output.results)/run)
         except InputError as e: group.fail(e); raise
         if group.most(group.first and folder.read_status().get('state') == 'finished'): return folder
         with at_work(folder, group, s) as stop, deterministic(s.training.deterministic):
             cache = _data_of(s, group, stop)
             if group.first: record(folder, s, cache, group.size)
-            logging.getLogger('nlbs_cvae').info('run %s: %d training and %d validation images, %d processes', folder.path.name,
+            logging.getLogger('nlbs_cvae').info('run %s: %d training and %d validation images, %d processes',
+                                                folder.path.name,
                                                 len(cache.rows('train')), len(cache.rows('valid')), group.size)
-            for word in foresight(cache.conditions, torch.cuda.device_count(), group.size): logging.getLogger('nlbs_cvae').info(word)
+            for word in foresight(cache.conditions, torch.cuda.device_count(), group.size):
+                logging.getLogger('nlbs_cvae').info(word)
             generator = fit_phases(s, folder, cache, stop, group)
             if group.first:
                 with stop.ending_at_once(): finish_run(s, folder, cache, generator)
@@ -289,7 +305,8 @@ def open_board(
     "A writer whose file is named after the run: TensorBoard would name it after the machine."
     from tensorboard.summary.writer import event_file_writer
     from torch.utils.tensorboard import SummaryWriter
-    with patch.object(event_file_writer, 'socket', SimpleNamespace(gethostname=lambda: folder.path.name)): return SummaryWriter(folder.logs/'tensorboard')
+    with patch.object(event_file_writer, 'socket', SimpleNamespace(gethostname=lambda: folder.path.name)):
+        return SummaryWriter(folder.logs/'tensorboard')
 
 # %% ../nbs/04e_training.ipynb #61922b9ca
 def fit_phases(
@@ -302,7 +319,7 @@ def fit_phases(
     "Both phases, from wherever the newest checkpoint is."
     t, conditions = s.training, cache.conditions
     board = open_board(folder) if t.tensorboard and group.first else None
-    for seed in (random.seed, np.random.seed, torch.manual_seed): seed(t.seed) # our own noise has names; others may draw
+    for seed in (random.seed, np.random.seed, torch.manual_seed): seed(t.seed) # for what others draw: ours has names
     dls = get_dls(cache, s.data.batch_size, s.data.num_workers, s.data.augment, t.seed, s.data.balance)
     for dl in dls: group.share_out(dl)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -315,8 +332,8 @@ def fit_phases(
     if state.get('phase') != 'prior':
         watched = [v.to(device) for v in images_at(cache, cache.rows('valid')[:256])]
         phase = make_autoencoder_phase(s, model).to(device, memory_format=memory)
-        learn = make_learner(s, folder, dls, phase, 'autoencoder', stop, draw_autoencoder(x, codes, t.seed), weight_schedules(t),
-                             [LatentWatch(*watched, board=board)], board=board, group=group)
+        learn = make_learner(s, folder, dls, phase, 'autoencoder', stop, draw_autoencoder(x, codes, t.seed),
+                             weight_schedules(t), [LatentWatch(*watched, board=board)], board=board, group=group)
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
 
@@ -327,7 +344,8 @@ def fit_phases(
     if two:
         phase = PriorPhase(generator)
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
-        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed, s.evaluation.steps), rows=rows, board=board, group=group)
+        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed, s.evaluation.steps),
+                             rows=rows, board=board, group=group)
         fit_phase(learn, t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
@@ -349,7 +367,8 @@ def heeding(
 ):                       # the same batches
     "Batches until somebody asks to stop; then `Interrupted`."
     for batch in batches:
-        if reason := stop.agreed(group): raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
+        if reason := stop.agreed(group):
+            raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
         yield batch
 
 # %% ../nbs/04e_training.ipynb #a6918aae
@@ -361,17 +380,21 @@ def finish_run(
 ):
     "Write model/ and the final gallery; the run is finished. An `InputError` where a weight isn't a number."
     if bad := [name for name, w in generator.state_dict().items() if w.is_floating_point() and not w.isfinite().all()]:
-        raise InputError(f"{folder.path.name}: {len(bad)} weights, such as {bad[0]}, are no numbers, so this is no model: reduce training.learning_rate, "
+        raise InputError(f"{folder.path.name}: {len(bad)} weights, such as {bad[0]}, are no numbers, "
+                         "so this is no model: reduce training.learning_rate, "
                          "or look for damaged images, and train under another run name")
     n = {p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}
-    generator.meta = dict(images=n, fingerprint=cache.fingerprint, seed=s.training.seed, training={k: v for k, v in asdict(s.training).items()
-                          if k in ('num_epochs', 'prior_epochs', 'learning_rate', 'reconstruction', 'kl_weight', 'edge_weight')})
+    generator.meta = dict(images=n, fingerprint=cache.fingerprint, seed=s.training.seed,
+                          training={k: v for k, v in asdict(s.training).items()
+                          if k in ('num_epochs', 'prior_epochs', 'learning_rate', 'reconstruction', 'kl_weight',
+                                   'edge_weight')})
     digest = generator.save(folder.model)
     write_atomic(folder.model/'MODEL_CARD.md', model_card(generator, digest))
     x, codes = images_at(cache, gallery_rows(cache, s.output.gallery_images))
     x, codes = x.to(generator.device), codes.to(generator.device)
     seed, steps = s.training.seed, s.evaluation.steps
-    sheets = dict(originals=x, reconstructions=generator.reconstruct(x, codes), samples=generator.sample(codes, seed, steps=steps))
+    sheets = dict(originals=x, reconstructions=generator.reconstruct(x, codes),
+                  samples=generator.sample(codes, seed, steps=steps))
     sheets |= condition_sheets(generator, codes[0], seed, steps)
     for name, images in sheets.items(): save_sheet(folder.galleries, 'final_samples', name, images)
     folder.status(state='finished', phase='done', seconds_left_in_phase=0)
@@ -384,22 +407,30 @@ def model_card(
 )->str:         # Markdown
     "What the model is, what it was made from and what it is not; the evaluation adds its figures."
     m, n = generator.model, generator.meta['images']
-    rows = [f"| {c.name} | {', '.join(f'{v} ({k})' for v, k in zip([*c.values, 'unknown'], c.counts))} |" for c in generator.conditions]
+    def counted(c): return ', '.join(f'{v} ({k})' for v, k in zip([*c.values, 'unknown'], c.counts))
+    rows = [f"| {c.name} | {counted(c)} |" for c in generator.conditions]
     return '\n'.join([
         '# Model card', '',
-        f"Conditional VAE for mammograms, {m.resolution[0]}x{m.resolution[1]} pixels, made by NLBS-CVAE {__version__}.", '',
+        f"Conditional VAE for mammograms, {m.resolution[0]}x{m.resolution[1]} pixels, made by NLBS-CVAE {__version__}.",
+        '',
         f"- weights: `model.safetensors`, SHA-256 `{digest}`",
-        f"- latents: z of {m.latent_dim} numbers" + (f", u of {'x'.join(map(str, m.grid_shape))}" if m.levels == 2 else '')
-        + (f", maps of findings of {'x'.join(map(str, m.map_shape[1:]))} for {', '.join(generator.conditions.names[k] for k in m.flags)}" if m.flags else ''),
+        f"- latents: z of {m.latent_dim} numbers"
+        + (f", u of {'x'.join(map(str, m.grid_shape))}" if m.levels == 2 else '')
+        + (f", maps of findings of {'x'.join(map(str, m.map_shape[1:]))} "
+           f"for {', '.join(generator.conditions.names[k] for k in m.flags)}" if m.flags else ''),
         f"- parameters: {count_parameters(generator)/1e6:.1f} M",
-        f"- trained on {n['train']} images, chosen on {n['valid']}, {n['test']} kept for the test; data fingerprint `{generator.meta['fingerprint'][:16]}`",
+        f"- trained on {n['train']} images, chosen on {n['valid']}, {n['test']} kept for the test; "
+        f"data fingerprint `{generator.meta['fingerprint'][:16]}`",
         '', '## Conditions (training images of each value)', '', '| condition | values |', '| --- | --- |', *rows, '',
         '## Limits', '',
         '- Images are synthetic. They are not of a person, and not for diagnosis.',
         '- It knows the women it was trained on and what their scanner saw, and nothing of others.',
-        '- A condition with few training images above is drawn from few examples; read the evaluation before you rely on it.',
-        '- No real image is in this folder. In the folder of its run, `galleries/private/` holds real images and their reconstructions,',
-        '  `private/` paths and messages that may name women, and a report that is not `--public` shows real images: they are not to be handed on.', ''])
+        '- A condition with few training images above is drawn from few examples; '
+        'read the evaluation before you rely on it.',
+        '- No real image is in this folder. In the folder of its run, '
+        '`galleries/private/` holds real images and their reconstructions,',
+        '  `private/` paths and messages that may name women, and a report that is not `--public` shows real images: '
+        'they are not to be handed on.', ''])
 
 # %% ../nbs/04e_training.ipynb #bfc6da77
 def read_history(
@@ -411,7 +442,8 @@ def read_history(
 
 def plot_history(
     folder:RunFolder,
-    keys=('bits', 'kl_z', 'kl_u', 'active_units', 'finding', 'prior_z', 'prior_m', 'prior_u'), # what to show, where a phase has it
+    # what to show, where a phase has it
+    keys=('bits', 'kl_z', 'kl_u', 'active_units', 'finding', 'prior_z', 'prior_m', 'prior_u'),
 ):          # matplotlib's Figure
     "Training and validation curves of both phases."
     rows = read_history(folder)
@@ -432,7 +464,7 @@ def plot_history(
 def nlbs_train(
     config:str,        # settings: a YAML file, or demo_config, training_config, hpc_training_config, quick_config
     run:str,           # name of the run; its folder lies under output.results
-    overrides:str='',  # settings as block.key=value, separated by spaces: "training.num_epochs=2 data.archive='/my archive'"
+    overrides:str='',  # block.key=value with spaces between: "training.num_epochs=2 data.archive='/my archive'"
     allow:str='',      # keys that may differ from the run's first start, separated by spaces
 ):
     """Train a model, or go on with a run that was stopped. Examples:

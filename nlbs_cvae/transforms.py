@@ -71,7 +71,8 @@ def _check_breast(small, mask, least):
     "An `ImageFault` where the small image (h,w) shows no breast."
     empty = lambda why: ImageFault('empty', 'image', why)
     if np.ptp(small) < 1/255: raise empty(f'every pixel has about the same grey, {small.mean():.3f} of 1')
-    if mask.mean() < least: raise empty(f'breast takes up {mask.mean():.1%} of the source, at least {least:.1%} is needed')
+    if mask.mean() < least:
+        raise empty(f'breast takes up {mask.mean():.1%} of the source, at least {least:.1%} is needed')
     t, b, l, r = breast_box(mask, 0)
     box = small[t:b, l:r]
     like = neighbour_correlation(box) if min(box.shape) > 1 and np.ptp(box) else 1
@@ -114,7 +115,7 @@ def _full_box(pixels, mask, box):
 
 # %% ../nbs/01h_transforms.ipynb #8c6c3d9fa
 def _located(mammogram, laterality, least=.02):
-    "Full image, turned as it should be; the small mask, turned too; the box in both; flipped; the share of doubtful pieces."
+    "The full image and its small mask, both turned; the box in both; whether flipped; the share of doubtful pieces."
     pixels = np.ascontiguousarray(mammogram.pixels, dtype=np.float32)
     small = reduced(pixels)
     mask, doubtful = reduced_mask(small)
@@ -140,11 +141,12 @@ def prepare_image(
     out = np.clip(resize_pad(pixels[T:B, L:R], **place)*np.clip(2*inside, 0, 1), 0, 1)
     foreground = float((inside > .5).mean())
     if foreground < min_foreground:
-        raise ImageFault('empty', 'image', f'breast fills {foreground:.1%} of the result, at least {min_foreground:.1%} is needed')
+        raise ImageFault('empty', 'image',
+                         f'breast fills {foreground:.1%} of the result, at least {min_foreground:.1%} is needed')
     scale = min(resolution[0]/(B - T), resolution[1]/(R - L))
     info = dict(foreground=round(foreground, 4), breast=round(float(mask.mean()), 4), flipped=bool(flipped), wall=wall,
                 scale=round(scale, 5), beside=round(beside, 5))
-    # breast: its share of the source; scale: prepared pixels to a source pixel; beside: share of what may be a label on it
+    # breast: its share of the source; scale: prepared pixels to a source pixel; beside: share that may be a label
     return np.rint(out*65535).astype(np.uint16), info
 
 # %% ../nbs/01h_transforms.ipynb #01e68998
@@ -159,18 +161,21 @@ def patches(
     "Patches of the full resolution that show the breast; an `ImageFault` ('empty') where there are none."
     h, w = size = (size, size) if np.ndim(size) == 0 else tuple(size)
     steps = size if stride is None else (stride, stride) if np.ndim(stride) == 0 else tuple(stride)
-    if min(*size, *steps, most) < 1: raise InputError(f"patches: size {size}, stride {steps}, most {most}: at least 1 each")
+    if min(*size, *steps, most) < 1:
+        raise InputError(f"patches: size {size}, stride {steps}, most {most}: at least 1 each")
     pixels, mask, _, (T, B, L, R), flipped, beside = _located(mammogram, laterality)
     inside = cv2.resize(mask.astype(np.float32), pixels.shape[::-1]) > .5
     starts = lambda a, b, n, step, end: range(max(0, min(a, end - n)), max(1, min(b, end) - n + 1), step)
-    places = [(y, x) for y in starts(T, B, h, steps[0], len(pixels)) for x in starts(L, R, w, steps[1], pixels.shape[1])]
+    rows, columns = starts(T, B, h, steps[0], len(pixels)), starts(L, R, w, steps[1], pixels.shape[1])
+    places = [(y, x) for y in rows for x in columns]
     shares = {p: _share(inside, p, size) for p in places}
     good = [p for p in places if shares[p] >= min_foreground]
     if not good or h > len(pixels) or w > pixels.shape[1]:
         raise ImageFault('empty', 'image', f'no patch of {h}x{w} pixels shows {min_foreground:.0%} breast')
     good = [good[i] for i in np.unique(np.linspace(0, len(good) - 1, min(most, len(good))).round().astype(int))]
     cut = np.stack([pixels[y:y+h, x:x+w]*inside[y:y+h, x:x+w] for y, x in good])
-    info = dict(foreground=round(min(shares[p] for p in good), 4), breast=round(float(mask.mean()), 4), flipped=bool(flipped),
+    info = dict(foreground=round(min(shares[p] for p in good), 4), breast=round(float(mask.mean()), 4),
+                flipped=bool(flipped),
                 beside=round(beside, 5), places=good)
     return np.rint(np.clip(cut, 0, 1)*65535).astype(np.uint16), info
 
@@ -215,7 +220,8 @@ def reposition(
     wall = 0 if tissue[:, 0].sum() >= tissue[:, -1].sum() else w - 1
     matrix = cv2.getRotationMatrix2D((wall, (h - 1)/2), angle, scale)
     matrix[:, 2] += shift[0]*w, shift[1]*h
-    moved = cv2.warpAffine(x, cover_edges(matrix, tissue), (w, h), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(x, cover_edges(matrix, tissue), (w, h), flags=cv2.INTER_CUBIC,
+                           borderMode=cv2.BORDER_REPLICATE)
     return np.clip(moved, 0, 1)
 
 # %% ../nbs/01h_transforms.ipynb #60ff34ca
@@ -244,7 +250,8 @@ class Augment:
         "Change an image, and its side with it."
         x, codes, i = np.array(x, dtype=np.float32), np.array(codes), self.flip_condition
         if self.strength == 0: return x, codes
-        if i is not None and codes[i] in (0, 1) and rng(*key, 'flip').random() < .5: x, codes[i] = x[:, ::-1].copy(), 1 - codes[i]
+        if i is not None and codes[i] in (0, 1) and rng(*key, 'flip').random() < .5:
+            x, codes[i] = x[:, ::-1].copy(), 1 - codes[i]
         x = self._changed(self._moved(x, rng(*key, 'move')), key)
         return np.where(x > _AIR, x, 0).astype(np.float32), codes
 

@@ -50,6 +50,27 @@ def test_every_notebook(path):
     title = ''.join(nb['cells'][0]['source'])
     assert nb['cells'][0]['cell_type'] == 'markdown' and re.match(r'# \S.*\n+> \S', title), 'cell 1: # title, then > summary'
 
+# an absolute path of a disk, other than the made-up homes of examples; an installed package; a user's folder elsewhere
+MACHINE = re.compile(r'(?:site|dist)-packages|(?<![\w.:/<])/(?:home(?!/roe)|root|work|Users|tmp|private|var|opt|mnt|srv|scratch)/[\w.]|[A-Z]:\\+Users')
+
+def output_text(output):
+    "All that an output says in words; pictures are words only where they are drawn as such."
+    shown = {k: v for k, v in output.get('data', {}).items() if not k.startswith('image/') or 'svg' in k}
+    return json.dumps([output.get('text', ''), output.get('traceback', ''), output.get('evalue', ''), shown], ensure_ascii=False)
+
+@pytest.mark.parametrize(argvalues=ALL, **NB)
+def test_no_output_names_the_machine(path):
+    "Where a notebook was executed is nobody's business, and another output with every execution."
+    said = {c.id: found[0] for c in cells(path, 'code') for o in c.outputs if (found := MACHINE.search(output_text(o)))}
+    assert not said, 'print it within `without_folders` (00_core)'
+
+@pytest.mark.parametrize('text', ['/home/anna/x.py', '/root/.cache', '/work/main/nbs', '/Users/anna/a', '/tmp/tmpk0jvssb2/cli', "'/tmp/ipykernel_3/1.py:3'",
+                                  '.venv/lib/python3.11/site-packages/torch/x.py:8: UserWarning', 'C:\\Users\\anna', '(/var/folders/x)'])
+def test_a_machine_is_recognised(text): assert MACHINE.search(output_text(dict(text=text)))
+
+@pytest.mark.parametrize('text', ['/home/roe/a.csv', 'results/demo/model', '…/prepared', 'https://host/home/x', '3/4', 'a/home/b', 'private/errors.txt'])
+def test_what_is_no_machine(text): assert not MACHINE.search(output_text(dict(text=text)))
+
 @pytest.mark.parametrize(argvalues=MODULES, **NB)
 def test_module_notebook_order(path):
     first, *rest, last = cells(path)
@@ -71,11 +92,12 @@ def library(): return [p for p in sorted((ROOT/'nlbs_cvae').glob('[!_]*.py'))]
 
 @pytest.mark.parametrize('path', library(), ids=lambda p: p.stem)
 def test_a_room_is_small(path):
-    "A module fits in an hour's reading, an exported cell on a screen."
+    "A module fits in an hour's reading, an exported cell on a screen, a line in a window beside another."
     text = path.read_text()
-    assert len(text.splitlines()) <= 450
-    long = {len(body): body.splitlines()[0] for cell in re.split(r'^# %% .*$', text, flags=re.MULTILINE)[1:] if len((body := cell.strip()).splitlines()) > 40}
-    assert not long
+    lines = [l for l in text.splitlines() if l.strip() and not l.startswith('# %% ')] # without what stands between cells
+    assert len(lines) <= 450
+    cut = [cell.strip().splitlines() for cell in re.split(r'^# %% .*$', text, flags=re.MULTILINE)[1:]]
+    assert not {len(body): body[0] for body in cut if len(body) > 40}
 
 def test_a_name_stands_for_one_thing():
     "A word that two rooms define has two meanings. Methods are patched onto their class, never assigned to it afterwards."
