@@ -410,7 +410,7 @@ def nlbs_prepare(
     window:int=None,             # which of a DICOM file's windows, counted from 0 (default: 0)
     min_foreground:float=None,   # least share of breast in a prepared image, 0 to 1 (default: 0.02)
     max_faults:float=None,       # share of faulty images above which the preparation fails, 0 to 1 (default: 0.05)
-    file_memory:float=None,      # GiB that reading one image may take, 0: no limit; more, and it is set aside (default: 4)
+    file_memory:float=None,      # GiB that reading one image may take, or it is set aside; 0: no limit (default: 4)
     file_seconds:float=None,     # seconds that reading one image may take, 0: no limit (default: 60)
     split_seed:int=None,         # another number, another split of the women (default: 0)
     patch_size:int=None,         # pixels on a side of a patch of the full resolution (default: 0, whole images)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error',
-           'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular', 'read_json',
-           'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'find_in', 'is_inside', 'refuse_inside',
-           'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
+           'without_folders', 'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular',
+           'read_json', 'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'find_in', 'is_inside',
+           'refuse_inside', 'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
 
 # %% ../nbs/00_core.ipynb #corex
-import errno, hashlib, json, os, re, signal, socket, stat, struct, sys, tempfile, threading, traceback
-from contextlib import contextmanager
+import errno, hashlib, io, json, os, re, signal, socket, stat, struct, sys, tempfile, threading, traceback
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
 
@@ -119,6 +119,15 @@ def kept_error(
     line = next(iter(str(error).splitlines()), '')
     return InputError(f'{type(error).__name__}: {kept_text(line, places)[:300]}',
                       ''.join(traceback.format_exception(error)))
+
+# %% ../nbs/00_core.ipynb #wof00002
+@contextmanager
+def without_folders():
+    "For the block: what is printed, without the folders of this machine; at the block's end."
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said): yield
+    finally: print(kept_text(said.getvalue()), end='')
 
 # %% ../nbs/00_core.ipynb #8f5a3019
 _SHARES = {'': 0o077, 'group': 0o027} # umasks

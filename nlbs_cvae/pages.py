@@ -218,10 +218,10 @@ def plot_greys(e, ax):
 
 def _axes(ax, title, xlabel, ylabel=''):
     "The look of all plots."
-    ax.set_title(title, fontsize=8, weight='bold', loc='left'); ax.set_xlabel(xlabel,
-        fontsize=7); ax.set_ylabel(ylabel, fontsize=7)
-    ax.tick_params(labelsize=6.5); ax.legend(fontsize=6.5,
-        frameon=False); ax.spines[['top', 'right']].set_visible(False)
+    ax.set_title(title, fontsize=8, weight='bold', loc='left')
+    ax.set_xlabel(xlabel, fontsize=7); ax.set_ylabel(ylabel, fontsize=7)
+    ax.tick_params(labelsize=6.5); ax.spines[['top', 'right']].set_visible(False)
+    if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=6.5, frameon=False)
 
 # %% ../nbs/06h_pages.ipynb #d0a8aa78
 def page_reconstruction(
