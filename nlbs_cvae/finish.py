@@ -45,6 +45,7 @@ def make_splits(
     write_atomic(file, now.to_csv(index=False))
     return split
 
+# %% ../nbs/01k_finish.ipynb #fin00003
 def cache_tables(
     plan:Plan,
     records,         # one for each row of the table
@@ -101,11 +102,11 @@ def keep_records(
     write_atomic(plan.private/'records.json', json.dumps(dict(key=plan.images_key, records=plain)))
 
 def kept_records(plan:Plan):
-    "Records of the images that are in images.npy, where these are what `plan` asks for; else None."
+    "Records of the images in images.npy, where these are what `plan` asks for; else None."
     file = plan.private/'records.json'
-    kept = read_json(file, 2**32) if file.exists() and (plan.cache/'images.npy').exists() else {}
-    if kept.get('key') != plan.images_key or changed_files(plan.cache, plan.archive) != []: return None
-    records = [{**r, 'source_row': i} for i, r in enumerate(kept['records'])]
+    old = read_json(file, 2**32) if file.exists() and (plan.cache/'images.npy').exists() else {}
+    if old.get('key') != plan.images_key or changed_files(plan.cache, plan.archive) != []: return None
+    records = [{**r, 'source_row': i} for i, r in enumerate(old['records'])]
     faults = [r['fault'] for r in records]
     mark_labels(plan, records)
     return records if faults == [r['fault'] for r in records] else None # else images count that are not in images.npy
@@ -157,7 +158,7 @@ VERSION = 2 # of the cache's form; another one where tables or images are read o
 def mapping_hash(
     mapping:Mapping,
 )->str:
-    "Of what a mapping says, whatever it is called; keys at their defaults don't count, so a new key is no new mapping."
+    "A hash of what a mapping says, not of its name; keys at their defaults don't count, so a new key changes nothing."
     usual = asdict(Mapping(name=''))
     said = [(k, v) for k, v in asdict(mapping).items() if k not in ('name', 'about') and v != usual[k]]
     return sha256(json.dumps(said).encode())
@@ -165,7 +166,7 @@ def mapping_hash(
 def table_hashes(tables): return [dict(name=Path(t).name, sha256=sha256(t)) for t in tables]
 
 def names_hash(mapping, archive):
-    "Of the names of all files, where a mapping looks for files instead of being told their names; else ''."
+    "A hash of all files' names, where a mapping looks for files instead of being told their names; else ''."
     if mapping.rows != 'files' and not any('*' in t for t in mapping.path): return ''
     root = Path(archive)
     files = (p for p in root.rglob('*') if not p.name.startswith('.') and p.is_file())
@@ -176,7 +177,7 @@ def made_from(
     plan:Plan,
     tables, # paths of the tables that were read
 )->dict:    # hashes, and names without folders
-    "What a cache is made from; once its files are known (`keep_records`)."
+    "What a cache is made from; `keep_records` has noted its files before."
     files = _read_files(plan.cache)
     contents = files[['path', 'size', 'digest']].sort_values('path').to_csv(index=False)
     return dict(mapping=dict(name=plan.mapping.name, sha256=mapping_hash(plan.mapping)), tables=table_hashes(tables),
@@ -194,7 +195,7 @@ def fingerprint(
 
 # %% ../nbs/01k_finish.ipynb #5bfd661ea
 def plan_hash(plan, settings):
-    "Of all that a plan asks for, with the files' times: by this one process knows what another has just finished."
+    "A hash of all that a plan asks for, the files' times included: so one process knows what another has just finished."
     return sha256(json.dumps([VERSION, settings, plan.key, mapping_hash(plan.mapping), rows_hash(plan)]).encode())
 
 def finish_cache(
@@ -239,8 +240,7 @@ def _cache_about(plan, settings, tables, records, public, faults, findings):
     split = public.split[np.cumsum([0, *(r['images'] for r in good[:-1])])] # of the first image of each record
     return dict(
         version=VERSION, fingerprint=fingerprint(made, settings), made_from=made, plan=plan_hash(plan, settings),
-        settings=settings,
-        resolution=list(plan.recipe.resolution), turned=plan.recipe.turned, images=len(public),
+        settings=settings, resolution=list(plan.recipe.resolution), turned=plan.recipe.turned, images=len(public),
         women=public.subject.nunique(), splits=Counter(public.split),
         images_sha256=sha256(plan.cache/'images.npy'),
         conditions=conditions.with_counts(conditions.encode_table(public)[train.to_numpy()]).to_dict(),

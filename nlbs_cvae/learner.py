@@ -72,11 +72,10 @@ def all_batches(self:PhaseLearner):
 @patch
 def _count(self:PhaseLearner, batches, images):
     "An `InputError` where fewer batches or images came than were asked for."
-    # of the loader's whole set
-    asked = min(self.dl.n, self.n_iter*self.dl.bs) if getattr(self.dl, 'n', None) else images
-    if batches == self.n_iter and images == asked and batches: return
+    expected = min(self.dl.n, self.n_iter*self.dl.bs) if getattr(self.dl, 'n', None) else images # of the whole set
+    if batches == self.n_iter and images == expected and batches: return
     raise InputError(f"{'training' if self.training else 'validation'} of epoch {self.epoch + 1}: "
-                     f"{batches} of {self.n_iter} batches came, {images} of {asked} images: "
+                     f"{batches} of {self.n_iter} batches came, {images} of {expected} images: "
                      "were processes that feed images lost, for want of memory or of room in /dev/shm? Set "
                      "data.num_workers=0; the same command goes on from the last checkpoint")
 
@@ -97,9 +96,9 @@ def _tried(self:PhaseLearner):
     "Forward and backward; False when memory ran out and the batch was cut into more parts."
     try: self._forward_backward()
     except torch.OutOfMemoryError:
-        if self.n_parts >= len(self.xb[0]): raise InputError("memory runs out with a single image: "
-                                                             "reduce data.resolution or "
-            "model.channels, or set model.checkpoint_activations=true") from None
+        if self.n_parts >= len(self.xb[0]):
+            raise InputError("memory runs out with a single image: reduce data.resolution or model.channels, "
+                             "or set model.checkpoint_activations=true") from None
         self.n_parts *= 2
         self.opt.zero_grad()
         logging.getLogger('nlbs_cvae').warning('out of memory: batches are worked in %d parts from here on',
@@ -123,7 +122,7 @@ def _forward_backward(self:PhaseLearner):
 # %% ../nbs/04b_learner.ipynb #ba39bd62pc
 @patch
 def _gather(self:PhaseLearner):
-    "Bring together what the processes have of a batch: losses, gradients, into how many parts it must be cut."
+    "Bring together what the processes know of a batch: losses, gradients, and the most parts that one must cut it into."
     if self.group.size == 1: return
     images = self.loss.new_tensor(self.n_images).double()
     sums = torch.stack([v.double()*self.n_images for v in self.parts.values()] + [images])
