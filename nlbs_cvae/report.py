@@ -49,9 +49,8 @@ def evaluation_section(
             rows.append(f'| {metric} | {cell("samples")} | {cell("reconstructions")} | {cell("real")} |')
     return '\n'.join(['<!-- evaluation -->', '## Evaluation', '',
         f'{a["images"]} {a["split"]} images of {a["women"]} women not trained on, as many samples with their '
-        f'conditions, as many training images for "real against real". '
-        f'95 % intervals. {a["extractor"]["name"]}: weights `{a["extractor"]["sha256"][:16]}`. NLBS-CVAE '
-        f'{a["version"]}, {a["date"]}.', '',
+        f'conditions, as many training images for "real against real". 95 % intervals. {a["extractor"]["name"]}: '
+        f'weights `{a["extractor"]["sha256"][:16]}`. NLBS-CVAE {a["version"]}, {a["date"]}.', '',
         *(f'- **{f.subject}: {f.mark}.** {f.text}' for f in verdict(e)), '',
         '| metric | samples | reconstructions | real against real |', '| --- | --- | --- | --- |', *rows,
         '<!-- /evaluation -->', ''])
