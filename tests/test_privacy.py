@@ -8,9 +8,8 @@ from nlbs_cvae import cache, finish, training
 from nlbs_cvae.core import InputError, kept_error
 from nlbs_cvae.figures import new_figure, save_png
 from nlbs_cvae.run import RunFolder
-from nlbs_cvae.settings import load_settings
+from nlbs_cvae.settings import load_settings, places_of
 from nlbs_cvae.dataset import get_data, get_dls
-from nlbs_cvae.session import places_of
 from nlbs_cvae.training import train
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in the kernel warns about frozen modules
+sys.modules.setdefault('rfc3987_syntax', None) # jsonschema would build a parser of web addresses with it: seconds, and a notebook has none
 
 import papermill
 from jupyter_client.kernelspec import KernelSpec
@@ -12,8 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 from nlbs_cvae.core import InputError, make_folder, own_files, run_name, write_atomic
 from nlbs_cvae.run import job_id
-from nlbs_cvae.settings import load_settings
-from nlbs_cvae.session import places_of
+from nlbs_cvae.settings import load_settings, places_of
 
 from project import NBS, ROOT
 
