@@ -1,12 +1,16 @@
 "What the tests share: slow ones on request, outside programs that may be absent, a copy of the project, a tiny run."
-import os, shutil, subprocess, sys
+import fcntl, os, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
+sys.modules.setdefault('rfc3987_syntax', None) # see tools/notebook.py
 from project import ROOT, copy_project
+from starting import import_once
+
+import_once('nlbs_cvae.training', 'nlbs_cvae.sampling', 'albumentations', 'torch._dynamo')
 
 for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'RUN', 'CONFIG', 'MODEL'): os.environ.pop(name, None) # of the make that runs the tests
 PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium', 'chromedriver'), dicom3tools=('dciodvfy',)) # what `needs` can name
@@ -41,17 +45,20 @@ def project(tmp_path):
     "A copy of the project's sources that a test may write into."
     return copy_project(tmp_path/'project')
 
-@pytest.fixture(scope='session')
-def place(tmp_path_factory):
-    "A folder of its own, from which the tiny run is started."
-    return tmp_path_factory.mktemp('place')
+def run_script(place, name, *args, **env):
+    "Run a script of tools/ as `make` would, but from `place`."
+    return subprocess.run([sys.executable, ROOT/'tools'/name, *args], cwd=place, env={**os.environ, **env}, capture_output=True, text=True)
 
 @pytest.fixture(scope='session')
-def run_tool(place):
-    "Run a script of tools/ as `make` would, but from `place`."
-    def run(*args, **env):
-        return subprocess.run([sys.executable, ROOT/'tools'/args[0], *args[1:]], cwd=place, env={**os.environ, **env}, capture_output=True, text=True)
-    return run
+def run_tool(tmp_path_factory):
+    "Run a script of tools/ in a folder; default: one of its own."
+    own = tmp_path_factory.mktemp('place')
+    return lambda *args, place=own: run_script(place, *args)
+
+def for_all(tmp_path_factory):
+    "The folder of all tests of this call, whichever of its processes they run in."
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own
 
 def hostile(place):
     "Surroundings that must not matter: another Python's kernel in front of ours, a folder for temporary files too long for sockets."
@@ -61,15 +68,25 @@ def hostile(place):
     return dict(JUPYTER_PATH=str(kernel.parent.parent), TMPDIR=str(scratch))
 
 @pytest.fixture(scope='session')
-def tiny_run(place, run_tool, tmp_path_factory):
-    "A finished and evaluated run of seconds, made once for all tests: its folder."
-    surroundings = hostile(tmp_path_factory.mktemp('surroundings'))
-    for args in (('05_train', 'tiny', 'quick_config'), ('07_evaluate', 'tiny')):
-        done = run_tool('notebook.py', *args, **surroundings)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+def tiny_run(tmp_path_factory):
+    "A finished and evaluated run of seconds, made once for all tests, which only read it: its folder."
+    shared = for_all(tmp_path_factory)
+    place, said = shared/'tiny', shared/'tiny.txt'
+    with (shared/'tiny.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists(): said.write_text(make_tiny(place, hostile(shared/'surroundings')))
+    assert said.read_text() == ''
     return place/'results'/'tiny'
 
+def make_tiny(place, surroundings):
+    "Make that run; what went wrong."
+    place.mkdir()
+    for args in (('05_train', 'tiny', 'quick_config'), ('07_evaluate', 'tiny')):
+        done = run_script(place, 'notebook.py', *args, **surroundings)
+        if done.returncode: return done.stdout[-2000:] + done.stderr[-4000:]
+    return ''
+
 @pytest.fixture(scope='session')
-def archive(place, tiny_run):
+def archive(tiny_run):
     "The phantom archive that the tiny run was trained on."
-    return place/'data'/'quick'
+    return tiny_run.parent.parent/'data'/'quick'

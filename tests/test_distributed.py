@@ -1,5 +1,5 @@
 "Two processes train as one would; one writer; they stop together, go on together, and fail with a word."
-import json, signal, sys
+import json, signal
 
 import pytest
 from test_end_to_end import no_loopback
@@ -25,8 +25,8 @@ def runs(tmp_path_factory): return Runs(tmp_path_factory.mktemp('distributed'))
 
 @pytest.fixture(scope='module')
 def pair(runs):
-    "Two processes, undisturbed: their run's folder."
-    procs = runs.together('pair')
+    "Two processes, undisturbed, as torchrun starts them: their run's folder."
+    procs = runs.together('pair', cmd=runs.command('pair'))
     assert [p.wait(SLOW) for p in procs] == [0, 0], ''.join(p.out.read_text()[-2000:] for p in procs)
     return runs.folder('pair')
 
@@ -34,8 +34,10 @@ def losses(proc): return [float(line.split()[1]) for line in proc.out.read_text(
 
 def test_same_losses_as_one(runs):
     "Twenty steps of each phase with augmentation, hidden conditions and the average: the same but for the order of sums."
-    cmd = lambda run: dict(cmd=[sys.executable, '-c', WATCHED, run, *runs.overrides, *LONG])
-    procs = [runs.start('alone', **cmd('alone')), *runs.together('shared', **cmd('shared'))]
+    script = runs.place/'watched.py'
+    script.write_text(WATCHED)
+    watched = lambda run: dict(script=[script, run, *runs.overrides, *LONG])
+    procs = [runs.start('alone', **watched('alone')), *runs.together('shared', **watched('shared'))]
     assert [p.wait(SLOW) for p in procs] == [0, 0, 0], ''.join(p.out.read_text()[-2000:] for p in procs)
     one, first, second = map(losses, procs)
     assert len(one) == 40 and first == second, 'all know the loss of the whole batch'

@@ -1,5 +1,5 @@
 "The two runners, headless, at a tiny size: what lies in the run folder then, and what a second call does."
-import json, socket, subprocess, sys
+import json, shutil, socket, subprocess, sys
 
 import nbformat, pytest
 from project import NBS
@@ -27,13 +27,18 @@ def test_nothing_lies_outside_the_run(tiny_run):
     assert {p.name for p in top.iterdir()} == {'data', 'results'}
     assert [p.name for p in (top/'results').iterdir()] == [tiny_run.name]
 
-def test_a_second_call_recognises_it(tiny_run, run_tool):
-    weights = tiny_run/'model'/'model.safetensors'
+def test_a_second_call_recognises_it(tiny_run, run_tool, tmp_path):
+    "Of a copy, for others look at the run itself."
+    place, folder = tmp_path/'moved', tmp_path/'moved'/'results'/tiny_run.name
+    shutil.copytree(tiny_run.parent.parent, place)
+    places = folder/'private'/'places.yaml'
+    places.write_text(places.read_text().replace(str(tiny_run.parent.parent), str(place))) # as if it had been made here
+    weights = folder/'model'/'model.safetensors'
     before = weights.stat().st_mtime_ns
-    done = run_tool('notebook.py', '05_train', tiny_run.name, 'quick_config')
+    done = run_tool('notebook.py', '05_train', folder.name, 'quick_config', place=place)
     assert done.returncode == 0, done.stderr
     assert weights.stat().st_mtime_ns == before
-    assert (tiny_run/'train.001.ipynb').exists(), 'the earlier attempt is kept'
+    assert (folder/'train.001.ipynb').exists(), 'the earlier attempt is kept'
 
 def no_loopback():
     "Is even 127.0.0.1 out of reach? A kernel that papermill starts by itself is reached through it."

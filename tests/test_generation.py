@@ -1,7 +1,8 @@
 "Generation as a process: killed and gone on with, memory that doesn't grow, errors of one line, files that other readers read."
-import signal, subprocess, sys, time
+import signal, time
 
 import numpy as np, pytest
+from starting import Forked
 
 RUN = 'from nlbs_cvae.sampling import nlbs_generate\nnlbs_generate()\n' # as a console script does
 
@@ -10,7 +11,10 @@ def start(tmp_path_factory):
     "nlbs_generate in a process of its own."
     script = tmp_path_factory.mktemp('bin')/'nlbs_generate'
     script.write_text(RUN)
-    return lambda *args: subprocess.Popen([sys.executable, script, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def run(*args):
+        out, err = (tmp_path_factory.mktemp('said')/o for o in ('out', 'err'))
+        return Forked([script, *args], out=out, err=err)
+    return run
 
 @pytest.fixture(scope='module')
 def call(start):

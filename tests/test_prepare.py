@@ -1,5 +1,5 @@
 """What a notebook can't hold of the preparation: kills, several processes, and an archive with every known fault."""
-import json, multiprocessing, os, re, shutil, signal, subprocess, sys, time
+import json, multiprocessing, os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, pydicom, pytest, torch
@@ -13,6 +13,7 @@ from nlbs_cvae.images import REASONS
 from nlbs_cvae.metadata import read_table
 from nlbs_cvae.phantom_archive import write_phantom
 from nlbs_cvae.prepare import Preparation, read_one
+from starting import Forked
 
 RESOLUTION = 32
 
@@ -44,17 +45,17 @@ def reference(archive, tmp_path_factory):
 
 
 def script(folder, text):
-    "A script of that text, as a command line."
+    "A script of that text, as the beginning of a command line."
     file = folder/f'{abs(hash(text))}.py'
     file.write_text(text)
-    return [sys.executable, str(file)]
+    return [file]
 
 
 def start(archive, cache, log, *args, seconds=.02):
     "A preparation in a process of its own."
     env = {**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': str(seconds), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([*script(log.parent, SLOW), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION),
-                             '--workers', '2', *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = (tempfile.mkstemp(dir=log.parent)[1] for _ in range(2))
+    return Forked([*script(log.parent, SLOW), archive, '--cache', cache, '--resolution', RESOLUTION, '--workers', 2, *args], env=env, out=out, err=err)
 
 
 def ended(process):
@@ -110,7 +111,7 @@ def test_killed_while_finishing(archive, reference, tmp_path):
     "All chunks are there, the process died while it wrote the cache."
     cache, log = tmp_path/'cache', tmp_path/'log'
     dies = SLOW.replace('cache.nlbs_prepare()', 'import signal\nfrom nlbs_cvae import finish\nfinish.write_pages = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\ncache.nlbs_prepare()')
-    process = subprocess.run([*script(tmp_path, dies), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION)],
+    process = subprocess.run([sys.executable, *script(tmp_path, dies), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION)],
                              env={**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '0'}, capture_output=True)
     assert process.returncode == -signal.SIGKILL and (cache/'images.npy').exists() and not is_complete(cache)
     n = len(reads(log))
@@ -203,7 +204,7 @@ def test_bad_requests_write_nothing(archive, tmp_path, wrong, word):
 
 
 def test_help(tmp_path):
-    run = subprocess.run([*script(tmp_path, PLAIN), '--help'], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, *script(tmp_path, PLAIN), '--help'], capture_output=True, text=True)
     for word in ('pixels', 'Examples', '--shard', '--max_faults', '0 to 1'): assert word in run.stdout
 
 
@@ -341,7 +342,7 @@ def run_command(folder, line):
     "As the user would paste it."
     import shlex
     words = shlex.split(line)[1:]
-    done = subprocess.run([*script(folder.parent, PLAIN), *words], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    done = subprocess.run([sys.executable, *script(folder.parent, PLAIN), *words], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
 
 
@@ -449,7 +450,7 @@ def test_a_disk_without_hard_links_or_rights(archive, reference, tmp_path, share
     "Two processes at once on it do nothing twice."
     cache, log = tmp_path/'cache', tmp_path/'log'
     env = {**os.environ, 'READ_LOG': str(log), 'READ_SECONDS': '.01', 'OMP_NUM_THREADS': '1'}
-    cmd = [*script(tmp_path, NO_LINKS + SLOW), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION), '--workers', '2', *(['--share', share] if share else [])]
+    cmd = [sys.executable, *script(tmp_path, NO_LINKS + SLOW), str(archive), '--cache', str(cache), '--resolution', str(RESOLUTION), '--workers', '2', *(['--share', share] if share else [])]
     for p in [subprocess.Popen(cmd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]: ended(p)
     assert same(Cache(cache), reference) and len(reads(log)) == len(set(reads(log)))
 

@@ -67,8 +67,8 @@ def runs(tmp_path_factory): return Runs(tmp_path_factory.mktemp('survival'))
 
 @pytest.fixture(scope='module')
 def straight(runs):
-    "The run that nobody disturbs."
-    return runs.finish('straight')
+    "The run that nobody disturbs, as a user starts it."
+    return runs.finish('straight', cmd=runs.command('straight'))
 
 def test_the_comparison_sees_everything(straight, tmp_path):
     names = left(straight)
@@ -117,7 +117,7 @@ EVENTS = 'before_validate', 'after_validate', 'after_epoch' # the last: between 
 def test_killed_around_a_validation(runs, straight, phase, event):
     "The last state is that of the epoch's last step: the discriminator, awake by then, and the learning rate are there for the validation."
     run = f'{phase}-{event}'
-    proc = runs.start(run, cmd=runs.extra(run, DIES.format(event=event, phase=phase)))
+    proc = runs.start(run, script=runs.extra(run, DIES.format(event=event, phase=phase)))
     assert proc.wait(SLOW) == -signal.SIGKILL
     state = load_checkpoint(runs.folder(run)/'checkpoints'/'last.pth')
     assert (state['phase'], state['epoch'], state['step']) == (phase, 1, STEPS)
@@ -142,7 +142,7 @@ def test_asked_to_stop(runs, straight):
 
 def test_stops_within_a_step(runs):
     "Asked to stop in the middle of a step that takes a second, no more than one other begins, and the save follows."
-    proc = runs.start('slow', cmd=runs.extra('slow', SLOW_STEPS))
+    proc = runs.start('slow', script=runs.extra('slow', SLOW_STEPS))
     assert runs.await_saves('slow', 2, [proc])
     time.sleep(.5)
     steps = lambda: proc.out.read_text().count('\nstep\n')
@@ -154,7 +154,7 @@ def test_stops_within_a_step(runs):
 def test_asked_between_the_phases_and_at_the_end(runs, straight):
     "Where no step looks: while the prior's scales are measured, while the model is written."
     for work in 'training.PriorPhase.set_scale', 'training.finish_run':
-        proc = runs.start('between', cmd=runs.extra('between', ASKED.format(work=work)))
+        proc = runs.start('between', script=runs.extra('between', ASKED.format(work=work)))
         assert proc.wait(SLOW) == 1 and 'interrupted by SIGTERM' in proc.out.read_text()
         assert runs.status('between')['state'] == 'interrupted' and not (runs.folder('between')/'model').exists()
     assert differences(straight, runs.finish('between')) == []
@@ -244,7 +244,7 @@ def is_finite(folder): return all(t.isfinite().all() for t in left(folder).value
 def test_nan_in_a_batch(runs):
     "Two batches: left out, counted, said. All of them: the run ends with a word, and goes on from a good state when the cause is gone."
     few = 'training.max_nonfinite=2'
-    proc = runs.start('nan', cmd=runs.extra('nan', NAN_BATCHES, few))
+    proc = runs.start('nan', script=runs.extra('nan', NAN_BATCHES, few))
     assert proc.wait(SLOW) == 1
     assert '3 steps in a row had a loss or gradient that is not finite' in runs.status('nan')['error']
     assert 'Traceback' not in proc.out.read_text() and 'skipped 2' in runs.log('nan')
@@ -254,7 +254,7 @@ def test_nan_in_a_batch(runs):
 @pytest.fixture(scope='module')
 def half(runs):
     "A run under fp16 with a gradient in each phase that isn't a number: its folder."
-    return runs.finish('half', AMP, cmd=runs.extra('half', NAN_GRADIENTS.format(dies=False), AMP))
+    return runs.finish('half', AMP, script=runs.extra('half', NAN_GRADIENTS.format(dies=False), AMP))
 
 def test_nan_in_gradients_under_fp16(half):
     "The step is left out, the scale halved; the scale that fp16 begins with overflows by itself, until it is small enough."
@@ -267,12 +267,12 @@ def test_nan_in_gradients_under_fp16(half):
 def test_killed_under_fp16(runs, half):
     "After such a step, in each phase: the run goes on with the same scale, to the same end."
     for _ in 'autoencoder', 'prior':
-        assert runs.start('halves', cmd=runs.extra('halves', NAN_GRADIENTS.format(dies=True), AMP)).wait(SLOW) == -signal.SIGKILL
-    assert differences(half, runs.finish('halves', AMP, cmd=runs.extra('halves', NAN_GRADIENTS.format(dies=False), AMP))) == []
+        assert runs.start('halves', script=runs.extra('halves', NAN_GRADIENTS.format(dies=True), AMP)).wait(SLOW) == -signal.SIGKILL
+    assert differences(half, runs.finish('halves', AMP, script=runs.extra('halves', NAN_GRADIENTS.format(dies=False), AMP))) == []
 
 def test_out_of_memory(runs, straight):
     "The batch is cut in two, also by the process that goes on; the result is that of whole batches but for the order of sums."
-    proc = runs.start('large', cmd=runs.extra('large', FORGETFUL))
+    proc = runs.start('large', script=runs.extra('large', FORGETFUL))
     assert proc.wait(SLOW) == -signal.SIGKILL and 'batches are worked in 2 parts from here on' in runs.log('large')
     folder = runs.finish('large')
     assert load_checkpoint(folder/'checkpoints'/'best_autoencoder.pth')['n_parts'] == 2

@@ -6,6 +6,8 @@ import torch
 from nlbs_cvae.checkpoints import load_checkpoint
 from nlbs_cvae.core import read_json
 
+from starting import Forked
+
 STEPS = 4 # of an epoch: 36 images of the tiny archive in batches of 8
 TINY = ['data.num_workers=1', 'training.save_minutes=0', 'training.tensorboard=false'] # a checkpoint after every step
 SLOW = 600 # seconds after which a process that should have got on has hung
@@ -26,7 +28,8 @@ if __name__ == '__main__': training.nlbs_train()
 '''
 
 class Runs:
-    "Runs in a folder; the first one prepares the images for all of them."
+    """Runs in a folder; the first one prepares the images for all of them. Processes are forks of a server that has everything imported;
+    those that are given as a command line, or are changed before they begin, are what a user starts, imports and all."""
     def __init__(self, place, *overrides): self.place, self.overrides = Path(place), [*TINY, *overrides]
 
     def folder(self, run): return self.place/'results'/run
@@ -35,21 +38,22 @@ class Runs:
     def command(self, run, *overrides):
         return [Path(sys.executable).with_name('nlbs_train'), 'quick_config', run, '--overrides', ' '.join([*self.overrides, *overrides])]
 
-    def start(self, run, *overrides, env=None, cmd=None, before=None):
+    def start(self, run, *overrides, env=None, script=None, cmd=None, before=None):
         "A process of the run, the leader of a session of its own, its words in `run.N.out`."
-        n = len(list(self.place.glob(f'{run}.*.out')))
-        with (self.place/f'{run}.{n}.out').open('w') as out:
-            proc = subprocess.Popen(cmd or self.command(run, *overrides), cwd=self.place, env={**os.environ, **(env or {})}, stdout=out,
-                                    stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=before)
-        proc.out = Path(out.name)
+        out, env = self.place/f"{run}.{len(list(self.place.glob(f'{run}.*.out')))}.out", {**os.environ, **(env or {})}
+        if not (cmd or before): return Forked(script or self.command(run, *overrides), self.place, env, out)
+        with out.open('w') as f:
+            proc = subprocess.Popen(cmd or self.command(run, *overrides), cwd=self.place, env=env, stdout=f, stderr=subprocess.STDOUT,
+                                    start_new_session=True, preexec_fn=before)
+        proc.out = out
         return proc
 
     def extra(self, name, source, *overrides):
-        "The command of a run with a callback `Extra`, given as source."
+        "The script of a run with a callback `Extra`, given as source, and its arguments."
         script = self.place/name/'nlbs_train'
         script.parent.mkdir(exist_ok=True)
         script.write_text(EXTRA.format(source=source))
-        return [sys.executable, script, *self.command(name, *overrides)[1:]]
+        return [script, *self.command(name, *overrides)[1:]]
 
     def together(self, run, *overrides, size=2, **kwargs):
         "Processes that train together, as torchrun would start them."

@@ -8,6 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from project import ROOT, copy_project, notebooks
+from starting import Forked, import_once
+
+# of what notebooks import, all that isn't ours; each takes a share of their time as long as its own cells
+import_once('nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'pandas', 'pydicom', 'cv2', 'imagecodecs', 'fastai.basics', 'fastai.callback.all',
+            'albumentations', 'torch._dynamo', 'torchmetrics', 'ipywidgets')
 
 def threads(
     workers, # processes that work side by side
@@ -23,9 +28,11 @@ def run_notebook(
     "One notebook through nbdev_test, in a process of its own; its line on the screen, and what it said where it failed."
     cmd = [Path(sys.executable).with_name('nbdev_test'), '--path', nb, '--flags', flags, '--n_workers', '0']
     start = time.time()
-    res = subprocess.run(cmd, cwd=nb.parent, env={**os.environ, **env}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    passed = res.returncode == 0 and 'Success.' in res.stdout
-    print(f"{'passed' if passed else 'FAILED'} {time.time() - start:5.0f} s  {nb.name}" + f'\n{res.stdout}'*(not passed), flush=True)
+    process = Forked(cmd, nb.parent, {**os.environ, **env})
+    code, said = process.wait(), process.out.read_text()
+    process.out.unlink()
+    passed = code == 0 and 'Success.' in said
+    print(f"{'passed' if passed else 'FAILED'} {time.time() - start:5.0f} s  {nb.name}" + f'\n{said}'*(not passed), flush=True)
     return 'passed' if passed else 'failed'
 
 def run_notebooks(
@@ -34,6 +41,7 @@ def run_notebooks(
 )->Counter:
     "All notebooks, in a copy of the project, so that what they write stays out of the checkout."
     flags, env = 'slow' if slow else '', threads(workers)
+    os.environ.update(env) # libraries read them while they are imported
     with tempfile.TemporaryDirectory() as tmp, ThreadPoolExecutor(workers) as pool:
         return Counter(pool.map(lambda nb: run_notebook(nb, flags, env), notebooks(copy_project(f'{tmp}/project'))))
 
