@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error',
            'without_folders', 'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular',
-           'read_json', 'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'find_in', 'is_inside',
-           'refuse_inside', 'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
+           'read_json', 'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'compile_pattern', 'find_in',
+           'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
 
 # %% ../nbs/00_core.ipynb #corex
 import errno, hashlib, io, json, os, re, signal, socket, stat, struct, sys, tempfile, threading, traceback
@@ -290,6 +290,18 @@ def pattern_limit(
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, was)
 
+def compile_pattern(
+    pattern,   # of a mapping
+    whose:str, # mapping and key, for the error
+    flags=0,   # of `re`
+)->re.Pattern:
+    "A pattern, read in bounded time too; an `InputError` where it is none."
+    try:
+        with pattern_limit(lambda: f"{whose}: reading the pattern {pattern!r}"): return re.compile(pattern, flags)
+    except RecursionError:
+        raise InputError(f"{whose}: pattern {pattern!r}: too many brackets inside of brackets") from None
+    except (re.error, OverflowError, TypeError) as e: raise InputError(f"{whose}: pattern {pattern!r}: {e}") from None
+
 def find_in(
     pattern:str,   # of a mapping
     texts,         # a list
@@ -298,7 +310,7 @@ def find_in(
     flags=0,       # of `re`
 )->list:           # a match, or None, for each text
     "Look for a pattern in many texts, in bounded time."
-    matches, match = [], getattr(re.compile(pattern, flags), how.__name__)
+    matches, match = [], getattr(compile_pattern(pattern, whose, flags), how.__name__)
     with pattern_limit(lambda: f"{whose}: pattern {pattern!r} on {unkept(repr(texts[len(matches)]), 'a text')}"):
         for t in texts: matches.append(match(t))
     return matches

@@ -66,6 +66,13 @@ def save_png(
     with atomic_file(path) as f: Image.fromarray(pixels).save(f, 'PNG', pnginfo=info)
 
 # %% ../nbs/00h_figures.ipynb #2e6c65a7
+def _seen(artist):
+    "All below it that may be seen: ticks of axes that are off, many on a sheet of images, are not even made."
+    for o in artist.get_children():
+        yield o
+        off = o in (getattr(artist, 'xaxis', None), getattr(artist, 'yaxis', None)) and not artist.axison
+        if not off: yield from _seen(o)
+
 @cache
 def _plain_figure():
     "The class of figures that take no text for mathematics; matplotlib is imported when first needed."
@@ -74,7 +81,8 @@ def _plain_figure():
     from matplotlib.text import Text
     class PlainFigure(Figure):
         def draw(self, renderer):
-            for text in self.findobj(Text): text.set_parse_math(False)
+            for o in _seen(self):
+                if isinstance(o, Text): o.set_parse_math(False)
             with rc_context({'text.parse_math': False}):
                 return super().draw(renderer) # ticks are made as they are drawn
         def _repr_png_(self): # a page that pyplot knows nothing of is a picture where it ends a notebook's cell

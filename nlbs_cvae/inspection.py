@@ -88,10 +88,11 @@ def page_images(
     n:int=40,           # how many, evenly from the whole
 ):
     "A contact sheet."
-    fig, axes = _figure('Images as prepared', 5, 8)
-    rows = np.linspace(0, len(table) - 1, min(n, len(table))).astype(int)
-    for ax in axes.flat: ax.axis('off')
-    for ax, i in zip(axes.flat, rows):
+    fig, _ = _figure('Images as prepared', 0)
+    grid = fig.add_gridspec(5, 8)
+    for k, i in enumerate(np.linspace(0, len(table) - 1, min(n, len(table))).astype(int)):
+        ax = fig.add_subplot(grid[divmod(k, 8)])
+        ax.axis('off')
         ax.imshow(images[i], cmap='gray', vmin=0, vmax=65535)
         ax.set_title(f"{i}: {table.laterality[i]} {table['view'][i]}", fontsize=7)
     return fig

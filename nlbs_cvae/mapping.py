@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd, yaml
 from fastcore.basics import patch
 
-from .core import InputError, unkept
+from .core import InputError, compile_pattern, unkept
 from .settings import AGE_EDGES, read_yaml
 from .conditions import Condition, Conditions, value_key
 from .images import KINDS
@@ -154,9 +154,7 @@ def _check_mapping(place, m):
         binned = isinstance(d, dict) and set(d) - {'unit'} == {'edges'} and isinstance(d['edges'], list)
         check(binned or d == 'years' or isinstance(d, list),
               f"conditions.{name} must be a list of values, years, or {{edges: [...], unit: years}}, not {d!r}")
-    for text in [m.lines, m.collapsed, *(r.get('pattern', '') for r in m.derive.values())]:
-        try: re.compile(text)
-        except re.error as e: raise InputError(f"{place}: pattern {text!r}: {e}") from None
+    for text in [m.lines, m.collapsed, *(r.get('pattern', '') for r in m.derive.values())]: compile_pattern(text, place)
     from_files = {'path', 'patient', 'study', 'laterality', 'view', 'age'}
     known = {*m.columns, *m.derive} | (from_files if m.rows == 'files' else set())
     for name in sorted(m.used | set(m.declared)):

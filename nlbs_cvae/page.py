@@ -6,7 +6,7 @@
 __all__ = ['page_settings', 'page_file', 'page_environment', 'page_explorer', 'leading_page', 'serve_page', 'nlbs_explore']
 
 # %% ../nbs/08b_page.ipynb #pagex
-import html, os, webbrowser
+import html, os, sys, webbrowser
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +75,7 @@ def serve_page(
     **settings, # as `page_settings` makes them
 ):
     "Serve the explorer until it is stopped; this process becomes the page's, its environment too."
+    sys.modules.setdefault('rfc3987_syntax', None) # with it jsonschema builds a parser of web addresses, for seconds
     from traitlets.config import Config
     from voila.app import Voila
     class Page(Voila):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AGE_EDGES', 'read_yaml', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings',
            'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file',
-           'words', 'load_settings', 'load_preparation', 'given']
+           'words', 'load_settings', 'load_preparation', 'places_of', 'given']
 
 # %% ../nbs/00a_settings.ipynb #settingsx
 import json, math, os, shlex, types
@@ -428,6 +428,10 @@ def _absolute(d):
     "Relative paths are the caller's."
     absolute = {k: str(Path(v).expanduser().absolute()) for k in ('archive', 'table', 'cache') if (v := getattr(d, k))}
     return replace(d, **absolute, mapping=str(Path(d.mapping).absolute()) if Path(d.mapping).is_file() else d.mapping)
+
+def places_of(s:Settings)->list: # paths
+    "Where things lie, which is nobody else's business."
+    return [s.output.results, s.data.archive, s.data.table, s.data.cache]
 
 # %% ../nbs/00a_settings.ipynb #905fbfb6
 def given(
