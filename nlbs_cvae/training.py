@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .core import InputError, command, run_name, write_atomic
-from .settings import Settings, load_settings, words
+from .settings import Settings, load_settings, words, places_of
 from .run import RunFolder
 from .checkpoints import load_checkpoint, newest_checkpoint
 from .conditions import Conditions
@@ -38,7 +38,7 @@ from .learner import PhaseLearner
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, EpochLog, Gallery,
                                  History, KLAnnealing, LatentWatch, MixedPrecision, Progress, SafeGradients, Status,
                                  StopRequested, put_weights, resume, warmup_cosine)
-from .session import Interrupted, Onlooker, at_work, deterministic, open_run, places_of, record
+from .session import Interrupted, Onlooker, at_work, deterministic, open_run, record
 
 # %% ../nbs/04e_training.ipynb #67c0c8a5
 def make_model(
