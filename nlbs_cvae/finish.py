@@ -195,7 +195,7 @@ def fingerprint(
 
 # %% ../nbs/01k_finish.ipynb #5bfd661ea
 def plan_hash(plan, settings):
-    "A hash of all that a plan asks for, the files' times included: so one process knows what another has just finished."
+    "A hash of all that a plan asks for, times of files included, so that a process knows what another just finished."
     return sha256(json.dumps([VERSION, settings, plan.key, mapping_hash(plan.mapping), rows_hash(plan)]).encode())
 
 def finish_cache(

@@ -122,7 +122,7 @@ def _forward_backward(self:PhaseLearner):
 # %% ../nbs/04b_learner.ipynb #ba39bd62pc
 @patch
 def _gather(self:PhaseLearner):
-    "Bring together what the processes know of a batch: losses, gradients, and the most parts that one must cut it into."
+    "Bring together what the processes know of a batch: losses, gradients, and the most parts that one cuts it into."
     if self.group.size == 1: return
     images = self.loss.new_tensor(self.n_images).double()
     sums = torch.stack([v.double()*self.n_images for v in self.parts.values()] + [images])

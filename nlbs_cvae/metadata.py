@@ -26,7 +26,9 @@ def _read_frame(path, m):
     "A table as a frame of texts, however its columns are held apart."
     if not m.collapsed and m.separator != 'space': return read_csv(path, m.names, m.lines)
     lines = text_lines(read_text(path))
-    if m.collapsed and find_in(m.collapsed, [clean_path(lines[min(1, len(lines) - 1)])], f'{m.name}: collapsed', re.match)[0]: return _read_collapsed(path, lines, m)
+    run_together = m.collapsed and [clean_path(lines[min(1, len(lines) - 1)])]
+    if run_together and find_in(m.collapsed, run_together, f'{m.name}: collapsed', re.match)[0]:
+        return _read_collapsed(path, lines, m)
     if m.separator != 'space': return read_csv(path, m.names, m.lines)
     width = len(m.names)
     rows = [(l.split() + ['']*width)[:width] for l, f in zip(lines, find_in(m.lines, lines, f'{m.name}: lines')) if f]
@@ -37,7 +39,9 @@ def _read_collapsed(path, lines, m):
     found = find_in(m.collapsed, [clean_path(l) for l in lines], f'{m.name}: collapsed', re.match)
     start = 0 if found[0] else 1 # the header line has run together too
     for i, f in enumerate(found[start:], 1):
-        if not f: raise InputError(f"{unkept(path, 'the table')}, row {i}: {unkept(repr(lines[i - 1 + start]), 'its text')} can't be taken apart into columns")
+        if not f:
+            text = unkept(repr(lines[i - 1 + start]), 'its text')
+            raise InputError(f"{unkept(path, 'the table')}, row {i}: {text} can't be taken apart into columns")
     return pd.DataFrame([f.groupdict() for f in found[start:]], dtype=str).fillna('')
 
 # %% ../nbs/01c_metadata.ipynb #22aa64f0
@@ -50,9 +54,11 @@ def _our_columns(raw, m, path):
     for name, near in found.unanswered.items():
         options = [ours[name]] if isinstance(ours[name], str) else ours[name]
         if name not in m.optional:
-            there = (f"{', '.join(map(repr, near))} comes near; " if near else '') + f"there are {', '.join(map(repr, raw.columns[:20]))}"
+            there = ((f"{', '.join(map(repr, near))} comes near; " if near else '')
+                     + f"there are {', '.join(map(repr, raw.columns[:20]))}")
             raise InputError(f"{unkept(path, 'the table')}: no column {' or '.join(map(repr, options))} (for {name}); "
-                             + unkept(there, f"the mapping's columns.{name} says what it is called; a terminal shows which there are"))
+                             + unkept(there, f"the mapping's columns.{name} says what it is called; "
+                                             "a terminal shows which there are"))
     out = found.table(raw)
     for name in found.unanswered:
         if name in m.used: out[name] = ''
@@ -71,13 +77,14 @@ def _derive(df, m):
     "Add the derived columns, in the mapping's order."
     for name, rule in m.derive.items():
         source = _fill_template(rule['from'], df)
-        different, texts = source.unique().tolist(), {}
-        matched = find_in(rule['pattern'], [t.strip() for t in different], f'{m.name}: derive.{name}', flags=re.IGNORECASE) if 'pattern' in rule else different
-        for t, f in zip(different, matched):
-            texts[t] = t.strip() if 'pattern' not in rule else (f.group(f.lastindex and 1 or 0) or '').strip() if f else None
-        found = column_keys(source, texts.get)
-        if 'every' in rule: found = found.map(lambda t: str((int(t) - 1)//int(rule['every']) + 1) if t and t.isdecimal() else t)
-        df[name] = found.where(found.notna(), _fill_template(rule.get('otherwise', ''), df).str.strip())
+        texts = {t: t.strip() for t in source.unique()}
+        if 'pattern' in rule:
+            matches = find_in(rule['pattern'], list(texts.values()), f'{m.name}: derive.{name}', flags=re.IGNORECASE)
+            texts = {t: (f.group(f.lastindex and 1 or 0) or '').strip() if f else None for t, f in zip(texts, matches)}
+        derived = column_keys(source, texts.get)
+        if 'every' in rule:
+            derived = derived.map(lambda t: str((int(t) - 1)//int(rule['every']) + 1) if t and t.isdecimal() else t)
+        df[name] = derived.where(derived.notna(), _fill_template(rule.get('otherwise', ''), df).str.strip())
     return df
 
 def column_keys(texts, key=value_key):
@@ -86,10 +93,12 @@ def column_keys(texts, key=value_key):
     known = {t: key(t) for t in dict.fromkeys(cells)}
     return pd.Series([known[t] for t in cells], texts.index, dtype=None if cells else object)
 
+# %% ../nbs/01c_metadata.ipynb #spl00018
 def _translate(df, m):
     "Their values to ours, and what means unknown to ''; values are compared as values."
     for name in df.columns.drop('row'):
-        words, ids = {value_key(k): v for k, v in m.translate.get(name, {}).items()}, name in ('path', 'subject', 'study')
+        words = {value_key(k): v for k, v in m.translate.get(name, {}).items()}
+        ids = name in ('path', 'subject', 'study')
         gone = {value_key(t) for t in m.missing.get(name, [])} | (set() if ids else {''})
         def ours(t): return '' if (key := value_key(t)) in gone else words.get(key, t)
         if words or gone: df[name] = column_keys(df[name], ours)
@@ -128,10 +137,12 @@ def _paths(df, m, archive, where):
 def _found(paths, files, n=500):
     "Paths as the disk spells them; a disk that is far away is asked by several at a time."
     with ThreadPoolExecutor(8) as pool:
-        parts = pool.map(lambda some: [files.find(p) or p for p in some], [paths[i:i + n] for i in range(0, len(paths), n)])
+        parts = pool.map(lambda some: [files.find(p) or p for p in some],
+                         [paths[i:i + n] for i in range(0, len(paths), n)])
         return [p for some in parts for p in some]
 
-def _some_rows(df, most=20): return df.iloc[np.unique(np.linspace(0, len(df) - 1, min(most, len(df))).astype(int))] # evenly from the whole
+# evenly from the whole
+def _some_rows(df, most=20): return df.iloc[np.unique(np.linspace(0, len(df) - 1, min(most, len(df))).astype(int))]
 
 def _leads_to_files(df, template, files):
     "Whether one of some paths that a template makes is there."
@@ -173,7 +184,7 @@ def leads_to_images(
 
 # %% ../nbs/01c_metadata.ipynb #e4002062
 def _from_headers(df, m, archive):
-    "Fill unknown columns from the DICOM headers, leave out rows whose header disagrees in the columns of `match`; what to say."
+    "Fill unknown columns from the DICOM headers, leave out rows that disagree in the columns of `match`; what to say."
     if not (m.header or m.match) or not archive: return df, []
     wanted, cache = [*m.header, *m.match], {}
     for p in progress(df['path'].unique(), 'reading headers', unit='file'):
@@ -186,7 +197,7 @@ def _from_headers(df, m, archive):
     return df[agrees].reset_index(drop=True), _nobodys(df, agrees, m)
 
 def _declared(m, name, texts, header):
-    "Texts without what only the header says and the mapping doesn't declare: such an image is set aside when it is read."
+    "Texts without what only the header says and the mapping doesn't declare: reading sets such an image aside."
     conditions = m.conditions()
     if name not in conditions: return texts
     known = {}
@@ -215,11 +226,13 @@ def _rows_of_files(archive, m):
         folder, patient = str(Path(path).parent), h.get('patient_id') or ''
         nobodys += _means_nobody(patient)
         rows.append(dict(path=path, patient=h.get('study_uid') or folder if _means_nobody(patient) else patient,
-                         study=h.get('study_uid') or folder, **{k: plain_text(h.get(k)) for k in ('laterality', 'view', 'age')}))
+                         study=h.get('study_uid') or folder,
+                         **{k: plain_text(h.get(k)) for k in ('laterality', 'view', 'age')}))
     if not rows: raise InputError(f"{unkept(archive, 'the archive')}: no DICOM files in this folder")
     df = pd.DataFrame(rows, dtype=str)
     for n in ('laterality', 'view', 'age'): df[n] = _declared(m, n, df[n], df[n])
-    return df, [f"{nobodys} of {len(df)} files have no patient's id in their header: each study of theirs counts as a woman of her own"]*(nobodys > 0)
+    return df, [f"{nobodys} of {len(df)} files have no patient's id in their header: "
+                "each study of theirs counts as a woman of her own"]*(nobodys > 0)
 
 # %% ../nbs/01c_metadata.ipynb #d1a99f1c
 def table_files(
@@ -231,14 +244,18 @@ def table_files(
     m = Mapping.load(mapping)
     if table:
         path = Path(table)
-        found = [path] if path.is_file() else [path.parent/n for n in Files(path.parent).match(path.name.replace('*', STAR))]
-        if not found or '*' not in path.name and not path.is_file(): raise InputError(f"table {unkept(table, '(setting data.table)')}: no such file")
+        found = [path] if path.is_file() else [path.parent/n for n in
+                                               Files(path.parent).match(path.name.replace('*', STAR))]
+        if not found or '*' not in path.name and not path.is_file():
+            raise InputError(f"table {unkept(table, '(setting data.table)')}: no such file")
         return found
-    if archive and not Path(archive).is_dir(): raise InputError(f"archive {unkept(archive, '(setting data.archive)')}: no such folder")
+    if archive and not Path(archive).is_dir():
+        raise InputError(f"archive {unkept(archive, '(setting data.archive)')}: no such folder")
     names = [n for t in m.tables for name in (t, f'{t}.gz') if archive and (n := Files(archive).find(name))]
     found = [Path(archive)/n for n in dict.fromkeys(names)]
     if not found:
-        raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: no table {' or '.join(m.tables) or '(the mapping names none)'} in it; "
+        raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: "
+                         f"no table {' or '.join(m.tables) or '(the mapping names none)'} in it; "
                          f"name it as data.table, or take the mapping 'headers' to do without one")
     return found if m.all_tables else found[:1]
 
@@ -248,10 +265,11 @@ def read_table(
     mapping,      # name of a packaged mapping, a YAML file, or a `Mapping`
     archive=None, # folder of the images; needed where paths are looked up or headers read
 )->pd.DataFrame:  # row, path, subject, study, laterality, view, a column a condition, folder_… and told_… columns
-    "The table of an archive in our terms (`attrs['notes']`: what isn't used); an `InputError` names table, row and value."
+    "An archive's table in our terms (`attrs['notes']`: what isn't used); an `InputError` names table, row and value."
     m = Mapping.load(mapping)
     if m.rows == 'files' or archive:
-        if not archive or not Path(archive).is_dir(): raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: no such folder")
+        if not archive or not Path(archive).is_dir():
+            raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: no such folder")
     if m.rows == 'files': (df, notes), wheres = _rows_of_files(archive, m), [unkept(archive, 'the archive')]
     else: df, wheres, notes = _read_tables(table_files(table, m, archive), m)
     df['row'] = np.arange(1, len(df) + 1)
@@ -286,13 +304,14 @@ def _finish_table(df, m, where):
     for c in conditions:
         values = {t: _value(c, t) for t in df[c.name].unique()}
         df[c.name] = pd.Series([values[t] for t in df[c.name].tolist()], df.index, dtype=float if c.edges else object)
-    for name in ('laterality', 'view'): df[name] = pd.Series([t or None for t in df[name].tolist()], df.index, dtype=object)
+    for name in ('laterality', 'view'):
+        df[name] = pd.Series([t or None for t in df[name].tolist()], df.index, dtype=object)
     said = [n for n in df if n.startswith(('folder_', 'told_'))]
     first = ['row', 'path', 'subject', 'study', 'laterality', 'view']
     return df[[*first, *(c.name for c in conditions if c.name not in first), *said]].reset_index(drop=True)
 
 def _sides_and_views(df, m):
-    "Sides and views in our spelling; a side that is none is unknown where it is no condition, and kept in `told_laterality`."
+    "Sides and views in our spelling; a word for no side is unknown without such a condition, see `told_laterality`."
     for name in NORMAL_WORDS: df[name] = column_keys(df[name], partial(normal_word, name)) if name in df else ''
     odd = ~df['laterality'].isin(['', 'L', 'R'])
     if 'laterality' in m.declared or not odd.any(): return df
@@ -303,7 +322,9 @@ def _constants(df, m, where):
     for name, value in m.constants.items():
         said = column_keys(df[name]) if name in df else pd.Series('', df.index)
         other = df[(said != '') & (said != value_key(value))]
-        if len(other): raise InputError(f"{where(other['row'].iloc[0])}: {name} {unkept(repr(other[name].iloc[0]), 'is another')}, though constants.{name} says {value}")
+        if len(other):
+            given = unkept(repr(other[name].iloc[0]), 'is another')
+            raise InputError(f"{where(other['row'].iloc[0])}: {name} {given}, though constants.{name} says {value}")
         df = df.assign(**{name: value})
     return df
 
@@ -315,11 +336,12 @@ def _checked_row(c, df, where):
         if t not in known:
             try: known[t] = c.encode(t)
             except InputError as e:
-                raise InputError(f"{where(row)}: {e.marked} (missing.{c.name} of the mapping makes it unknown, keep.{c.name} leaves rows out)") from None
+                raise InputError(f"{where(row)}: {e.marked} (missing.{c.name} of the mapping makes it unknown, "
+                                 f"keep.{c.name} leaves rows out)") from None
     return df[c.name].map(known).to_numpy(np.int64)
 
 def _value(c, text):
-    "A condition's value as the table keeps it: a number where it is binned, else the condition's own text; None, NaN: unknown."
+    "A condition's value as the table keeps it: a number where it is binned, else its own text; None, NaN: unknown."
     code = c.encode(text)
     if not c.edges: return None if code == c.unknown else c.label(code)
     number = c.number(text)
@@ -330,8 +352,10 @@ def _value(c, text):
 def _merge(df, codes, m, conditions):
     "Rows of one file as one row: the largest value of the columns to merge, the known one of the others."
     file, rest = ['path', 'subject'], list(df)
-    df = df.assign(**{f'_{n}': np.where(codes[n] == c.unknown, -1, codes[n]) for c in conditions if (n := c.name) in m.merge})
-    best = {n: df.sort_values(f'_{n}', kind='stable').drop_duplicates(file, keep='last').set_index(file)[n] for n in m.merge if f'_{n}' in df}
+    ranked = {f'_{n}': np.where(codes[n] == c.unknown, -1, codes[n]) for c in conditions if (n := c.name) in m.merge}
+    df = df.assign(**ranked)
+    def largest(n): return df.sort_values(f'_{n}', kind='stable').drop_duplicates(file, keep='last').set_index(file)[n]
+    best = {n: largest(n) for n in m.merge if f'_{n}' in df}
     out = df[rest].replace('', None).groupby(file, sort=False, as_index=False).first().fillna('')
     for n, b in best.items(): out[n] = b.loc[pd.MultiIndex.from_frame(out[file])].to_numpy()
     return out.sort_values('row', ignore_index=True)
@@ -340,24 +364,29 @@ def _merge(df, codes, m, conditions):
 def id_key(
     text:str, # an id
 )->str:       # what it is compared by
-    "An id without what spelling alone can change: capitals, spaces, dashes' and letters' forms, zeros in front of a number."
+    "An id without what spelling alone can change: capitals, spaces, forms of dashes and letters, leading zeros."
     text = re.sub(r'[\s\u200b\ufeff]+', '', unicodedata.normalize('NFKC', str(text)).casefold())
     text = unicodedata.normalize('NFC', text) # a letter and its accent, with a space between them a moment ago
     text = re.sub(r'[\u2010-\u2015\u2212]', '-', text)
     return re.sub(r'^0+(?=\d)', '', text.split('.')[0]) if re.fullmatch(r'\d+(\.0*)?', text, re.ASCII) else text
 
-def _means_nobody(text): return not value_key(text) or not value_key(id_key(text)) or bool(re.fullmatch(r'#[\w/]+[!?]', text.strip()))
+def _means_nobody(text):
+    return not value_key(text) or not value_key(id_key(text)) or bool(re.fullmatch(r'#[\w/]+[!?]', text.strip()))
 
 def _women(df, where):
     "Each woman's rows under one spelling of her id, and of her studies' ids."
     nobody = df['row'][column_keys(df['subject'], _means_nobody)]
     if len(nobody):
-        text, more = df['subject'][nobody.index[0]], f' (and {len(nobody) - 1} more: {_some(nobody[1:])})' if len(nobody) > 1 else ''
-        raise InputError(f"{where(nobody.iloc[0])}{more}: no subject{unkept(f' ({text!r} is no id)', ' (what stands there is no id)') if text else ''}; "
+        text = df['subject'][nobody.index[0]]
+        more = f' (and {len(nobody) - 1} more: {_some(nobody[1:])})' if len(nobody) > 1 else ''
+        raise InputError(f"{where(nobody.iloc[0])}{more}: "
+                         f"no subject{unkept(f' ({text!r} is no id)', ' (what stands there is no id)')*bool(text)}; "
                          "without it nobody knows which images are one woman's")
     rounded = df[column_keys(df['subject'], lambda t: bool(re.fullmatch(r'\d([.,]\d+)?e\+\d+', id_key(t))))]
     if len(rounded):
-        raise InputError(f"{where(rounded['row'].iloc[0])}: subject {unkept(repr(rounded['subject'].iloc[0]), 'of that row')} is an id that a spreadsheet has rounded, "
+        raise InputError(f"{where(rounded['row'].iloc[0])}: "
+                         f"subject {unkept(repr(rounded['subject'].iloc[0]), 'of that row')} is an id that a "
+                         "spreadsheet has rounded, "
                          f"so several women may share it ({len(rounded)} rows): save its column as text")
     if 'study' not in df: df['study'] = df['subject']
     written, one = df['subject'], _one_spelling(column_keys(df['subject'], id_key), df['subject'])

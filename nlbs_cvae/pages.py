@@ -320,8 +320,8 @@ def page_privacy(
                    'attacker who holds the samples tells training from test images by their distance to the nearest '
                    'sample (0.5: not at all). Near duplicates: samples nearer to a training image than 99 % of test '
                    f'images are ({expected}). Smooth samples are near to everything, test women included; a copy is '
-                   'near to one training woman only. Distances are between features; a person should look at the pairs.',
-                   color='#444444')
+                   'near to one training woman only. Distances are between features; a person should look at the '
+                   'pairs.', color='#444444')
     if 'fake' in e.feats:
         plot_nearest(e, fig.add_axes([.11, top - .17, .8, .15]))
         top -= .225

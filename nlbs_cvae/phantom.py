@@ -62,7 +62,8 @@ class Woman:
     def of(cls, seed):
         "The woman with this number."
         r = rng(seed, 'woman')
-        return cls(depth=r.uniform(.3, .56), half=r.uniform(.28, .48), pointed=r.uniform(1.25, 2), tilt=r.uniform(-.5, .5),
+        return cls(depth=r.uniform(.3, .56), half=r.uniform(.28, .48), pointed=r.uniform(1.25, 2),
+                   tilt=r.uniform(-.5, .5),
                    density=r.normal(0, .2), beta=r.uniform(2.5, 3.2), fibres=r.uniform(.5, 1.4), fat=r.uniform(.3, .46),
                    gland=r.uniform(.72, .95), roll_off=r.uniform(.05, .1), skin=r.uniform(.02, .06),
                    axilla=r.uniform(.2, .4), muscle=r.uniform(.13, .3), muscle_length=r.uniform(.5, .85))
@@ -148,7 +149,8 @@ def tissue(
     "Fat, glandular cone, fibres."
     noise = power_law((*key, 'tissue'), size, w.beta)
     side = (max(size), max(size))
-    bend = cv2.resize(power_law((*key, 'bend'), (48, 48), 3, 3), side, interpolation=cv2.INTER_CUBIC)[:size[0], :size[1]]
+    bend = power_law((*key, 'bend'), (48, 48), 3, 3)
+    bend = cv2.resize(bend, side, interpolation=cv2.INTER_CUBIC)[:size[0], :size[1]]
     fibres, radius, dx, dy = _fibres(key, frame, size, bend)
     along, across = frame.nipple[0]*(.45 + .1*dense), w.half*(.5 + .4*dense)
     ex, taper = (dx - along)/(frame.nipple[0]*(.46 + .2*dense)), np.clip(dx/along, .15, 1)**.7
@@ -205,7 +207,7 @@ def findings_of(
     laterality:str,   # whose breast
     cancer=0,         # 1: a cancer
     false_positive=0, # 1: a benign finding
-)->list:              # dicts: kind, depth (share of the way from the nipple), offset in each view, radius (image heights) …
+)->list: # dicts: kind, depth (share of the way from the nipple), offset in each view, radius (image heights) …
     "What is to be found in a breast."
     found, r = [], rng(seed, laterality, 'findings')
     place = lambda: dict(depth=r.uniform(.3, .7), CC=r.uniform(-.45, .45), MLO=r.uniform(-.45, .35))
@@ -267,7 +269,8 @@ def phantom_image(
     muscle = None
     if view == 'MLO': grey, muscle = _add_muscle(grey, w, frame, noise, r)
     border = muscle_edge(w, frame.y) if view == 'MLO' else np.full_like(frame.y, -1)
-    places = [(f, _place(f, view, w, frame, border)) for f in findings_of(woman_seed, laterality, cancer, false_positive)]
+    findings = findings_of(woman_seed, laterality, cancer, false_positive)
+    places = [(f, _place(f, view, w, frame, border)) for f in findings]
     for f, at in places: _add_finding(grey, f, at, frame, rng(*key, f['kind']))
     grey = _through_skin(grey, w, frame)
     truth = _truth(w, view, laterality, age, frame, dense, gland, muscle, places, size)
@@ -284,9 +287,12 @@ def _truth(w, view, laterality, age, frame, dense, gland, muscle, places, size):
     "What is known about an image; places in its pixels, as (row, column)."
     def pixel(x, y):
         col = x*frame.unit - .5
-        return [round((y - .5)*frame.unit + size[0]/2 - .5, 1), round(size[1] - 1 - col if laterality == 'R' else col, 1)]
+        return [round((y - .5)*frame.unit + size[0]/2 - .5, 1),
+                round(size[1] - 1 - col if laterality == 'R' else col, 1)]
     breast = frame.inside > 0
     return dict(view=view, laterality=laterality, age=age, dense=round(dense, 4),
-                gland=round(float(gland[breast].mean()), 4), foreground=round(float(breast.mean()), 4), nipple=pixel(*frame.nipple), beta=round(w.beta, 3),
+                gland=round(float(gland[breast].mean()), 4), foreground=round(float(breast.mean()), 4),
+                nipple=pixel(*frame.nipple), beta=round(w.beta, 3),
                 muscle=None if muscle is None else [pixel(w.muscle, 0), pixel(0, muscle)],
-                findings=[dict(kind=f['kind'], at=pixel(*at), radius=round(f['radius']*frame.unit, 1)) for f, at in places])
+                findings=[dict(kind=f['kind'], at=pixel(*at), radius=round(f['radius']*frame.unit, 1))
+                          for f, at in places])

@@ -35,10 +35,12 @@ def _study(i, seed, folder, core, r):
     "The rows of one woman's study: both views of both breasts."
     side, age = r.choice(['L', 'R']), int(r.integers(50, 80))
     study = core if folder != 'False Positive' else f"2_{r.choice(list('ABCD'))}{core}"
-    return [dict(woman=seed*1_000_000 + i, folder=folder, study=study, number=i + 1, image=n, laterality=s, view=v, age=age,
-                 cancer=int(folder == 'abnormal' and s == side), false_positive=int(folder == 'False Positive' and s == side),
-                 exposure=0, fault='', header={}) for n, (s, v) in enumerate([(s, v) for s in 'RL' for v in ('CC', 'MLO')], 1)]
+    return [dict(woman=seed*1_000_000 + i, folder=folder, study=study, number=i + 1, image=n, laterality=s, view=v,
+                 age=age, cancer=int(folder == 'abnormal' and s == side),
+                 false_positive=int(folder == 'False Positive' and s == side), exposure=0, fault='', header={})
+            for n, (s, v) in enumerate([(s, v) for s in 'RL' for v in ('CC', 'MLO')], 1)]
 
+# %% ../nbs/01f_phantom_archive.ipynb #spl00017
 def plan_archive(
     women:int=40,            # how many
     seed:int=0,              # another number, other women
@@ -101,8 +103,8 @@ def _plant_faults(rows):
 def _twin(rows, i):
     "The earlier good image, of another woman, whose pixels row `i` repeats."
     me = rows.loc[i]
-    return rows[(rows.index < i) & (rows.fault == '') & (rows.laterality == me.laterality) & (rows['view'] == me['view'])
-                & (rows.woman != me.woman)].iloc[0]
+    alike = (rows.laterality == me.laterality) & (rows['view'] == me['view']) & (rows.woman != me.woman)
+    return rows[(rows.index < i) & (rows.fault == '') & alike].iloc[0]
 
 def _planted(rows, odd, places):
     "What a test can hold against what the preparation found."
@@ -114,7 +116,8 @@ def _planted(rows, odd, places):
         lines.append(dict(row=rows.row[i], path=rows.path[i], kind='finding', what=what))
     against = rows[(rows.folder == 'abnormal') & (rows.cancer == 0)
                    | (rows.folder == 'False Positive') & (rows.false_positive == 0)]
-    lines += [dict(row=r, path=p, kind='finding', what='folder against flag') for r, p in zip(against.row, against.path)]
+    lines += [dict(row=r, path=p, kind='finding', what='folder against flag')
+              for r, p in zip(against.row, against.path)]
     lines = pd.DataFrame(lines, columns=['row', 'path', 'kind', 'what'])
     return lines.sort_values('row', kind='stable', ignore_index=True)
 
@@ -140,7 +143,8 @@ def _write_image(dest, rows, i, size, seed):
     if row.fault == 'missing': return truth
     if row.fault == 'empty': image[:] = 0
     says = {**dict(laterality=row.laterality, view=row['view'], age=int(row.age)), **row.header}
-    write_dicom(dest/row.path, stored_values(image), **says, patient_id=row.study, study=row.study, series=int(row.number),
+    write_dicom(dest/row.path, stored_values(image), **says, patient_id=row.study, study=row.study,
+                series=int(row.number),
                 instance=int(row.image), windows=WINDOWS, voi='SIGMOID', padding=PADDING, spacing=(288/size[0],)*2,
                 description='digital phantom, no patient', seed=seed)
     _spoil(dest/row.path, row.fault)
@@ -181,7 +185,8 @@ def write_phantom(
     try:
         _write_all(part, rows, planted, size, seed, workers)
         write_json(part/'phantom.json', dict(what='digital phantoms, no patients', parameters=asked, images=len(rows)))
-        rights = (part/'phantom.json').stat().st_mode # mkdtemp's folders are private, an archive is as open as its files
+        # mkdtemp's folders are private, an archive is as open as its files
+        rights = (part/'phantom.json').stat().st_mode
         part.chmod(rights | (rights & 0o444) >> 2)
         part.rename(dest)
     except OSError:

@@ -37,7 +37,8 @@ def split_subjects(
         raise InputError(f"split {list(fractions)}: three shares of train, valid, test that add up to 1")
     bounds, fixed = np.cumsum(fractions)[:2], _earlier(previous)
     df = df.assign(subject=column_keys(df['subject'], id_key), written=df['subject'])
-    hashes = {s: subject_hash(written, seed) for s, written in df.groupby('subject', sort=False)['written'].min().items()}
+    written = df.groupby('subject', sort=False)['written'].min()
+    hashes = {s: subject_hash(first, seed) for s, first in written.items()}
     split = {s: fixed.get(s, SPLITS[int(np.searchsorted(bounds, h, side='right'))]) for s, h in hashes.items()}
     for women in _strata(df): _fill_splits(women, split, hashes, fractions, fixed)
     return df['subject'].map(split).rename('split')
@@ -45,7 +46,8 @@ def split_subjects(
 def _earlier(previous):
     "Earlier assignments by woman; where two spellings of her were apart, the one that a model has learnt from counts."
     pairs = list(dict(previous if previous is not None else {}).items())
-    if bad := {v for _, v in pairs} - set(SPLITS): raise InputError(f"previous splits hold {unkept(sorted(bad), 'other words')}; there are {', '.join(SPLITS)}")
+    if bad := {v for _, v in pairs} - set(SPLITS):
+        raise InputError(f"previous splits hold {unkept(sorted(bad), 'other words')}; there are {', '.join(SPLITS)}")
     return {id_key(s): v for s, v in sorted(pairs, key=lambda p: -SPLITS.index(p[1]))} # train comes last and stays
 
 # %% ../nbs/01d_splits.ipynb #ed52e9e1
@@ -86,7 +88,7 @@ ODDITIES = ('repeat of a view', 'folder against flag', 'header against table', '
             'side not understood', 'women not told apart')
 
 def find_oddities(
-    df:pd.DataFrame, # as `read_table` gives it; columns header_laterality, header_view, header_age where headers were read
+    df:pd.DataFrame, # as `read_table` gives it; with header_laterality, header_view, header_age where headers were read
     mapping=None,    # whether studies should have four views; None: they should
 )->pd.DataFrame:     # row, kind (one of `ODDITIES`), detail
     "What is odd in a table, a line a finding, in the order of the rows."
@@ -100,9 +102,11 @@ def find_oddities(
 def _told(df):
     "What the table said and we couldn't take as it was."
     if 'told_twice' in df:
-        for _, r in df[df.told_twice != ''].drop_duplicates(['path', 'subject']).iterrows(): yield r.row, 'rows that contradict', f'{r.told_twice}: unknown'
+        for _, r in df[df.told_twice != ''].drop_duplicates(['path', 'subject']).iterrows():
+            yield r.row, 'rows that contradict', f'{r.told_twice}: unknown'
     if 'told_laterality' in df:
-        for _, r in df[df.told_laterality != ''].iterrows(): yield r.row, 'side not understood', f'{r.told_laterality!r}: unknown'
+        for _, r in df[df.told_laterality != ''].iterrows():
+            yield r.row, 'side not understood', f'{r.told_laterality!r}: unknown'
     if 'told_subject' in df:
         for subject, g in df.groupby('subject', sort=False):
             if len(names := sorted(set(g.told_subject))) > 1:
@@ -111,8 +115,12 @@ def _told(df):
 def _all_or_none(df):
     "Ids that can't be women's: one for all images, or another one for each."
     women, images = df.subject.nunique(), df.path.nunique()
-    if images > 12 and women == 1: yield df.row.iloc[0], 'women not told apart', f'all {images} images have one id: is there a column that tells women apart?'
-    if images >= 8 and women == images: yield df.row.iloc[0], 'women not told apart', f'each of {images} images has an id of its own: does it tell images apart, not women?'
+    if images > 12 and women == 1: yield (
+        df.row.iloc[0], 'women not told apart',
+        f'all {images} images have one id: is there a column that tells women apart?')
+    if images >= 8 and women == images: yield (
+        df.row.iloc[0], 'women not told apart',
+        f'each of {images} images has an id of its own: does it tell images apart, not women?')
 
 # %% ../nbs/01d_splits.ipynb #f8770d0ba
 def _repeats(df):
@@ -137,7 +145,8 @@ def _several_folders(df):
     "Women whose id occurs under more than one folder or prefix."
     if 'folder_id' not in df: return
     for subject, g in df[df.folder_id != ''].groupby('subject'):
-        if g.folder_id.nunique() > 1: yield g.row.iloc[0], 'one id under several folders', ', '.join(sorted(g.folder_id.unique()))
+        if g.folder_id.nunique() > 1:
+            yield g.row.iloc[0], 'one id under several folders', ', '.join(sorted(g.folder_id.unique()))
 
 def _few_views(df):
     "Studies without both views of both sides, in an archive that has both."
@@ -147,7 +156,8 @@ def _few_views(df):
     for study, g in df.groupby(['study', 'subject'], sort=False):
         seen = {(a, b) for a, b in zip(g.laterality, g.view) if a in ('L', 'R') and b in ('CC', 'MLO')}
         if len(seen) < 4:
-            yield g.row.iloc[0], 'fewer than four views', f"study {study[0]} has {', '.join(sorted(a + b for a, b in seen)) or 'none'}"
+            have = ', '.join(sorted(a + b for a, b in seen)) or 'none'
+            yield g.row.iloc[0], 'fewer than four views', f"study {study[0]} has {have}"
 
 # %% ../nbs/01d_splits.ipynb #13d57b1e
 def statistics(
@@ -160,6 +170,7 @@ def statistics(
     for c, codes in zip(conditions, conditions.encode_table(df).T):
         for code in range(c.size):
             rows = df[codes == code]
-            lines.append(dict(condition=c.name, value=c.label(code), **{s: int((rows['split'] == s).sum()) for s in splits},
+            lines.append(dict(condition=c.name, value=c.label(code),
+                              **{s: int((rows['split'] == s).sum()) for s in splits},
                               images=len(rows), women=rows['subject'].nunique()))
     return pd.DataFrame(lines)
