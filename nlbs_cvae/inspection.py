@@ -25,15 +25,19 @@ def cache_oddities(
     "Everything odd that is kept."
     heads = ('header_laterality', 'header_view', 'header_age')
     seen = {h: pd.Series([r.get(h) for r in records], plan.table.index, object) for h in heads}
-    found = find_oddities(plan.table.assign(**seen, row=range(len(plan.table))), plan.mapping) # several files may stand in one row
+    # several files may stand in one row
+    found = find_oddities(plan.table.assign(**seen, row=range(len(plan.table))), plan.mapping)
     odd = [*((r['source_row'], 'chest wall on the other side', 'mirrored') for r in records if r.get('flipped')),
            *((r['source_row'], 'way up', r['lay']) for r in records if r.get('lay') and not r['fault']),
-           *((r['source_row'], 'nearly black', 'all grey values in the lowest tenth of the scale') for r in records if r.get('dark') and not r['fault']),
-           *((r['source_row'], BESIDE, f"{r['beside']:.2%} of the image: a label perhaps, or where one was cut off") for r in records if r.get('beside') and not r['fault'])]
+           *((r['source_row'], 'nearly black', 'all grey values in the lowest tenth of the scale')
+             for r in records if r.get('dark') and not r['fault']),
+           *((r['source_row'], BESIDE, f"{r['beside']:.2%} of the image: a label perhaps, or where one was cut off")
+             for r in records if r.get('beside') and not r['fault'])]
     odd = pd.DataFrame(odd, columns=found.columns)
     if len(odd): found = pd.concat([found, odd]).sort_values('row', kind='stable')
     at = found['row'].astype(int).to_numpy()
-    return found.assign(row=plan.table['row'].to_numpy()[at], path=plan.table['path'].to_numpy()[at]).reset_index(drop=True)
+    rows, paths = (plan.table[c].to_numpy()[at] for c in ('row', 'path'))
+    return found.assign(row=rows, path=paths).reset_index(drop=True)
 
 # %% ../nbs/01j_inspection.ipynb #c86590a1
 def _figure(title, rows=1, cols=1, **kwargs):
@@ -78,7 +82,8 @@ def page_intensity(
     ax.legend(fontsize=8)
     mean, square = (np.array([r[k] for r in records]) for k in ('mean', 'square'))
     spread.scatter(mean, np.sqrt(np.maximum(square - mean**2, 0)), s=3, alpha=.5)
-    spread.set(xlabel='mean of an image', ylabel='spread of an image', title='those far out are shown on a page of their own')
+    spread.set(xlabel='mean of an image', ylabel='spread of an image',
+               title='those far out are shown on a page of their own')
     return fig
 
 # %% ../nbs/01j_inspection.ipynb #46ba1706
@@ -127,17 +132,24 @@ def find_outliers(
     "Images that are unlike the others."
     df = pd.DataFrame(records)
     first = np.cumsum([0, *(r['images'] for r in records)])[:-1] # of patches the first stands for all
-    values = dict(mean=df['mean'], spread=np.sqrt((df.square - df['mean']**2).clip(lower=0)), breast=df.breast) if len(df) else {}
+    values = {}
+    if len(df):
+        spread = np.sqrt((df.square - df['mean']**2).clip(lower=0))
+        values = dict(mean=df['mean'], spread=spread, breast=df.breast)
     rows = []
     for name, x in values.items():
         middle = x.median()
         away = (x - middle).abs()/max(1.4826*(x - middle).abs().median(), .01)
-        rows += [(df.source_row[i], first[i], away[i], f'{name} {x[i]:.2f}, usual {middle:.2f}') for i in np.flatnonzero(away > far)]
+        rows += [(df.source_row[i], first[i], away[i], f'{name} {x[i]:.2f}, usual {middle:.2f}')
+                 for i in np.flatnonzero(away > far)]
     beside = df.get('beside', pd.Series(dtype=float)).fillna(0)
-    rows += [(df.source_row[i], first[i], 1e3 + beside[i], f'bright piece beside, {beside[i]:.1%}') for i in np.flatnonzero(beside > 0)]
-    found = pd.DataFrame(rows, columns=['source_row', 'image', 'score', 'why']).sort_values('score', ascending=False, kind='stable')
-    return found.drop_duplicates('source_row', ignore_index=True)
+    rows += [(df.source_row[i], first[i], 1e3 + beside[i], f'bright piece beside, {beside[i]:.1%}')
+             for i in np.flatnonzero(beside > 0)]
+    outliers = pd.DataFrame(rows, columns=['source_row', 'image', 'score', 'why'])
+    outliers = outliers.sort_values('score', ascending=False, kind='stable')
+    return outliers.drop_duplicates('source_row', ignore_index=True)
 
+# %% ../nbs/01j_inspection.ipynb #spl00016
 def page_outliers(
     images,            # (N,H,W) uint16
     records,           # of the images that count
@@ -145,10 +157,12 @@ def page_outliers(
     most:int=18,       # how many are shown
 ):
     "The images that differ most from the others, by name; None where there are none."
-    found, rows, paths = find_outliers(records), table.row.to_list(), table.path.to_list() # a record's source_row is its place in the table
-    if not len(found): return None
-    shown = found.head(most)
-    title = f'Unlike the others: {len(found):,} of {len(records):,} images' + f', the {most} farthest'*(len(found) > most)
+    # a record's source_row is its place in the table
+    outliers, rows, paths = find_outliers(records), table.row.to_list(), table.path.to_list()
+    if not len(outliers): return None
+    shown = outliers.head(most)
+    title = (f'Unlike the others: {len(outliers):,} of {len(records):,} images'
+             + f', the {most} farthest'*(len(outliers) > most))
     fig, axes = _figure(title, max(2, -(-len(shown)//6)), 6)
     for ax in axes.flat: ax.axis('off')
     for ax, r in zip(axes.flat, shown.itertuples()):
