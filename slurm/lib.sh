@@ -49,8 +49,13 @@ shown() { # WORDS...: a line that any shell, and Python's shlex, takes apart int
 }
 
 named() { # WHAT NAME: a name that becomes one folder below another, and nothing else
+    local odd='*?[]\!"#$%&(),:;<=>@^`{|}~'"'"
     if [[ -z ${2//[[:space:]]/} || $2 == . || $2 == .. || $2 == -* || $2 == */* || $2 == *[[:cntrl:]]* || ${#2} -gt 200 ]]; then
         die "$1 '$2': give a plain name, such as first: no path, no '.', '..' or '-' at its start"
+    fi
+    # no run is called so, and rsync would spell a pattern out at the other end: all runs
+    if [[ $1 == run && ($2 == [.+]* || $2 == *["$odd"]*) ]]; then
+        die "run '$2': give a plain name, such as first: letters, digits, '_', '-', '+', '.' and spaces, a letter or digit first"
     fi
 }
 

@@ -301,7 +301,7 @@ def test_words_arrive_as_they_were(tmp_path, words, locale):
     assert shlex.split(line) == words
     assert run('sh', '-c', f'printf "%s\\0" {line}').stdout.split('\0')[:-1] == words
 
-NO_NAMES = ['', ' ', '.', '..', '-x', '../other', 'a/b', '/', 'a\nb', 'x'*300]
+NO_NAMES = ['', ' ', '.', '..', '-x', '../other', 'a/b', '/', 'a\nb', 'x'*300, '*', '[a-z]*', 'fir?t', '.git', '$(id)']
 
 @pytest.mark.parametrize('name', NO_NAMES)
 def test_names_that_are_none(tmp_path, name):
