@@ -91,10 +91,10 @@ def environment(
     commit:str='', # of the code; '': as git has it
 )->dict:
     "Date, machine class, versions and commit."
-    found = {}
+    versions = {}
     for name in ('nlbs-cvae', 'torch', 'numpy', 'fastai', 'pydicom', 'opencv-python-headless', 'torchmetrics', 'scipy',
                  *PEERS):
-        try: found[name] = version(name)
+        try: versions[name] = version(name)
         except PackageNotFoundError: pass
     cpu = [l.split(':')[1].strip() for l in _lines('/proc/cpuinfo') if l.startswith('model name')]
     memory = [int(l.split()[1])/2**20 for l in _lines('/proc/meminfo') if l.startswith('MemTotal')]
@@ -102,7 +102,7 @@ def environment(
                 threads=torch.get_num_threads(),
                 memory_gb=round(memory[0]) if memory else None, load=round(os.getloadavg()[0], 1),
                 python=platform.python_version(),
-                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', versions=found,
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', versions=versions,
                 commit=commit or git_commit())
 
 def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []

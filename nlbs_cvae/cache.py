@@ -207,20 +207,20 @@ def changes(
     about = read_json(r.cache/'cache.json')
     if about.get('version') != VERSION: return [f"it is a cache of form {about.get('version')}, this is form {VERSION}"]
     made, was = about['made_from'], about['settings']
-    found = [f"made with {k}={was.get(k)}, asked for is {v}" for k, v in r.settings.items() if was.get(k) != v]
+    differences = [f"made with {k}={was.get(k)}, asked for is {v}" for k, v in r.settings.items() if was.get(k) != v]
     if r.mapping and mapping_hash(r.mapping) != made['mapping']['sha256']:
-        found.append(f"made with mapping={made['mapping']['name']}, asked for is {r.mapping.name}"
+        differences.append(f"made with mapping={made['mapping']['name']}, asked for is {r.mapping.name}"
                      if r.mapping.name != made['mapping']['name']
                      else f"mapping {r.mapping.name} says something else")
     if not r.here or not r.mapping:
-        return found + (_other_tables(r, made) if r.table and Path(r.table).is_file() else [])
-    found += _other_tables(r, made)
-    if made['names'] != names_hash(r.mapping, r.archive): found.append('there are other files')
+        return differences + (_other_tables(r, made) if r.table and Path(r.table).is_file() else [])
+    differences += _other_tables(r, made)
+    if made['names'] != names_hash(r.mapping, r.archive): differences.append('there are other files')
     rows = changed_files(r.cache, r.archive) or []
-    if len(rows) == made['count']: found.append(f"none of the {len(rows)} files is as it was (is the disk there? "
+    if len(rows) == made['count']: differences.append(f"none of the {len(rows)} files is as it was (is the disk there? "
                                                 "Without data.archive a cache is used as it was made)")
-    elif rows: found.append(f"{len(rows)} file{'s'*(len(rows) > 1)} (row {rows[0]}{' …'*(len(rows) > 1)})")
-    return found
+    elif rows: differences.append(f"{len(rows)} file{'s'*(len(rows) > 1)} (row {rows[0]}{' …'*(len(rows) > 1)})")
+    return differences
 
 def _other_tables(r, made):
     "The table of a request, where it isn't the one that a cache was made from."
@@ -240,8 +240,8 @@ def check_made(
         raise InputError(f"{unkept(r.cache, r.cache.name)}: this cache was made with {other[0]}={was.get(other[0])}, "
                          f"asked for is {r.settings[other[0]]}: a split once made "
                          "never changes; ask for the same, or name another cache (data.cache)")
-    if not renew and (found := changes(r)):
-        word = f"changed since this cache was made: {'; '.join(found)}"
+    if not renew and (differences := changes(r)):
+        word = f"changed since this cache was made: {'; '.join(differences)}"
         raise InputError(f"{r.cache.name}: {word}. Renew it (nlbs_prepare with the same options and --renew), "
                          "or name another cache (data.cache)",
                          f"{r.cache}: {word}. Name another cache (data.cache), or renew it{_way_out(r)}")

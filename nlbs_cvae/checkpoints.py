@@ -86,8 +86,8 @@ def kept_checkpoints(
 )->list:    # paths, oldest first
     "The checkpoints that are kept every few epochs."
     # a copy under another name is its owner's
-    found = [p for p in Path(folder).glob('model_epoch_*.pth') if p.stem.removeprefix('model_epoch_').isdecimal()]
-    return sorted(found, key=lambda p: int(p.stem.removeprefix('model_epoch_')))
+    files = [p for p in Path(folder).glob('model_epoch_*.pth') if p.stem.removeprefix('model_epoch_').isdecimal()]
+    return sorted(files, key=lambda p: int(p.stem.removeprefix('model_epoch_')))
 
 def newest_checkpoint(
     folder, # checkpoints/

@@ -382,11 +382,11 @@ def match_columns(
 def _column_of(name, options, columns):
     "The column that answers a name: spelt so, else the same but for capitals and the like."
     for option in [options] if isinstance(options, str) else options:
-        found = [c for c in columns if plain_name(c) == plain_name(option)]
-        exact = [c for c in found if str(c).strip('\ufeff \t') == option]
-        if len(exact or found) > 1:
-            raise InputError(f"columns {' and '.join(map(repr, exact or found))} both answer {name}: keep one")
-        if found: return (exact or found)[0]
+        alike = [c for c in columns if plain_name(c) == plain_name(option)]
+        exact = [c for c in alike if str(c).strip('\ufeff \t') == option]
+        if len(exact or alike) > 1:
+            raise InputError(f"columns {' and '.join(map(repr, exact or alike))} both answer {name}: keep one")
+        if alike: return (exact or alike)[0]
 
 def _near(name, columns):
     "Up to three columns whose names come near."
@@ -413,12 +413,12 @@ def encode_named(self:Conditions,
 )->np.ndarray:     # int64 (K,)
     "The codes of named values; an `InputError` for a name that is none, or is given twice."
     names = [*self.names, *self.constants]
-    found = match_columns([name for name, _ in pairs], names)
-    for name in found.unused[:1]:
+    match = match_columns([name for name, _ in pairs], names)
+    for name in match.unused[:1]:
         near = ' or '.join(_near(name, names))
         raise InputError(f"no condition {str(name)!r}{f' (is it {near}?)' if near else ''}: "
                          f"there are {', '.join(names)}")
-    return self.encode({name: dict(pairs)[given] for name, given in found.used.items()})
+    return self.encode({name: dict(pairs)[given] for name, given in match.used.items()})
 
 @patch
 def parse(self:Conditions,

@@ -58,10 +58,10 @@ def split_view(
     if view := normal_view(t): return view, [k] if (k := _modifier_letters.get(view)) else []
     views = '|'.join(sorted(VIEWS, key=len, reverse=True))
     letters = '|'.join(sorted(_modifier_letters, key=len, reverse=True))
-    found = (re.fullmatch(f'[LR]?((?:MAG|SPOT|M|S)*)({views})((?:{letters})*)', t)
+    match = (re.fullmatch(f'[LR]?((?:MAG|SPOT|M|S)*)({views})((?:{letters})*)', t)
              or re.fullmatch(f'[LR]?((?:{letters})+)()()', t))
-    if not found: return None, []
-    return found[2] or None, [k for o in re.findall(letters, found[1] + found[3]) if (k := _modifier_letters[o])]
+    if not match: return None, []
+    return match[2] or None, [k for o in re.findall(letters, match[1] + match[3]) if (k := _modifier_letters[o])]
 
 # %% ../nbs/01_dicom.ipynb #8db05684
 def make_uid(

@@ -137,9 +137,9 @@ def load_extractor(
     if kind not in kinds or not path:
         raise InputError(f"extractor {spec!r}: write efflite0, or KIND:PATH:SHA256 with {', '.join(kinds)} for KIND")
     if not Path(path).is_file(): raise InputError(f"extractor {kind}: {path}: no such file")
-    if (found := sha256(path)) != digest.lower():
-        raise InputError(f"extractor {kind}: {path} has SHA-256 {found}, not {digest}")
-    return kinds[kind](path, found, device)
+    if (actual := sha256(path)) != digest.lower():
+        raise InputError(f"extractor {kind}: {path} has SHA-256 {actual}, not {digest}")
+    return kinds[kind](path, actual, device)
 
 def _resnet50(path, digest, device):
     "ResNet-50; inputs as ImageNet's, mean and deviation taken out."

@@ -103,9 +103,9 @@ def bench_preparing_memory(
     "Private memory of our pass against the number of files."
     paths = sorted((Path(out)/f'phantom-{size.file_size[0]}-{size.women}').rglob('*.dcm'))
     counts, folder = (len(paths), 4*len(paths)), Path(tempfile.mkdtemp(prefix='prepared-', dir=out))
-    found = [peak_memory(our_pass, (paths*4)[:n], size.resolution, folder)['mb'] for n in counts]
+    peaks = [peak_memory(our_pass, (paths*4)[:n], size.resolution, folder)['mb'] for n in counts]
     shutil.rmtree(folder)
-    return [dict(section='memory', name=f'preparing {n} files', mb=m) for n, m in zip(counts, found)]
+    return [dict(section='memory', name=f'preparing {n} files', mb=m) for n, m in zip(counts, peaks)]
 
 # %% ../nbs/08e_feeding.ipynb #34a97288
 def repeated_cache(

@@ -136,15 +136,15 @@ def read_flags(
     "How well the finding net reads the flags of validation images."
     from scipy.stats import mannwhitneyu
     if not model.flags: return {}
-    device, rows, found = model.embed.unknown.device, cache.rows('valid')[:most], {}
+    device, rows, readings = model.embed.unknown.device, cache.rows('valid')[:most], {}
     score = lambda part: model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu()
     scores = torch.cat([score(part) for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
     for i, k in enumerate(model.flags):
         of_women = pd.Series(scores[:, i]).groupby([cache.codes[rows, k], cache.table.subject.to_numpy()[rows]]).mean()
         yes, no = (of_women.get(v, []) for v in (1, 0))
         u, p = mannwhitneyu(yes, no, alternative='greater') if len(yes) and len(no) else (np.nan, 1.)
-        found[k] = float(u)/max(1, len(yes)*len(no)), float(p), len(yes), len(no)
-    return found
+        readings[k] = float(u)/max(1, len(yes)*len(no)), float(p), len(yes), len(no)
+    return readings
 
 def keep_read_flags(
     model:ConditionalVAE,
@@ -152,9 +152,9 @@ def keep_read_flags(
     group:Group=None, # processes that must agree
 ):
     "Drop the maps of flags that the finding net can't read in validation images, and say so in the log."
-    found = (group or Group()).from_first(read_flags(model, cache))
-    model.keep_flags([k for k, (_, p, *_) in found.items() if p < .01])
-    for k, (area, p, yes, no) in found.items():
+    readings = (group or Group()).from_first(read_flags(model, cache))
+    model.keep_flags([k for k, (_, p, *_) in readings.items() if p < .01])
+    for k, (area, p, yes, no) in readings.items():
         women = f'{yes} validation women with it, {no} without'
         if k in model.flags: word = f'is read: AUC {area:.2f} ({women})'
         elif yes and no: word = (f'is not surely read: AUC {area:.2f} ({women}) would be chance {p:.2f} of the time, '

@@ -202,12 +202,12 @@ def read_manifest(
                else 'it needs columns row, file and the conditions')
         raise InputError(f"{folder}: there is no manifest.csv; {why}")
     df = read_frame(file)
-    found = match_columns(df, ['file', 'row'])
-    if 'file' not in found.used or not len(df):
-        near = found.unanswered.get('file')
+    match = match_columns(df, ['file', 'row'])
+    if 'file' not in match.used or not len(df):
+        near = match.unanswered.get('file')
         raise InputError(f"{file}: it needs a column 'file'{f' (is it {near[0]!r}?)' if near else ''} and at least "
                          "one row")
-    df = df.rename(columns={theirs: ours for ours, theirs in found.used.items()})
+    df = df.rename(columns={theirs: ours for ours, theirs in match.used.items()})
     df['file'] = _files_inside(file, df['file'])
     for c in df.columns.difference(['file', 'dicom', 'model']): # whole numbers are numbers
         if df[c].str.fullmatch(r'-?(0|[1-9]\d{0,17})').all(): df[c] = df[c].astype(int)

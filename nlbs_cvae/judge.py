@@ -100,9 +100,9 @@ def _fit_heads(net, x, codes, x_valid, codes_valid, weights, learn, epochs, seed
         net.eval()
         with torch.no_grad():
             logits = [torch.cat(v) for v in zip(*(net(b) for b in x_valid.split(256)))]
-            found = _losses(logits, codes_valid, weights, learn)
+            losses = _losses(logits, codes_valid, weights, learn)
         for k in learn:
-            if found[k] < best[k]: best[k], nets[k] = found[k].item(), copy.deepcopy(net)
+            if losses[k] < best[k]: best[k], nets[k] = losses[k].item(), copy.deepcopy(net)
     return nets
 
 def _losses(logits, codes, weights, learn):
@@ -158,10 +158,10 @@ def use_scores(
     rows = np.sort(rng(seed, 'use').permutation(len(real[0]))[:n])
     sets = dict(real_same_size=(real[0][rows], real[1][rows]), synthetic=(fake[0][:n], fake[1][:n]), real_all=real,
                 real_and_synthetic=(torch.cat([real[0], fake[0]]), np.concatenate([real[1], fake[1]])))
-    found = {}
+    scores = {}
     for name, (x, c) in sets.items():
         whole = name == 'real_all' or name == 'real_same_size' and n == len(real[0])
         one = judge if whole and judge is not None else fit_judge(x, c, *valid, conditions, epochs, seed, side)
-        found[name] = {k: replace(s, note=f'{s.note}; trained on {len(x)} images')
+        scores[name] = {k: replace(s, note=f'{s.note}; trained on {len(x)} images')
                        for k, s in obedience_scores(one, *test, test_subjects, repeats, seed).items()}
-    return {c.name: {name: s[c.name] for name, s in found.items()} for c in conditions}
+    return {c.name: {name: s[c.name] for name, s in scores.items()} for c in conditions}

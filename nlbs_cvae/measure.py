@@ -201,9 +201,9 @@ def measure_distances(
     e.feats['other'] = e.feats['train'][np.searchsorted(e.train.rows, e.other.rows)]
     columns = dict(samples=(e.feats['fake'][:n], None), reconstructions=(e.feats['rec'], e.test.subjects),
                    real=(e.feats['other'], e.other.subjects))
-    found = {name: feature_scores(e.feats['test'], f, e.test.subjects, who, b) for name, (f, who) in columns.items()}
+    scores = {name: feature_scores(e.feats['test'], f, e.test.subjects, who, b) for name, (f, who) in columns.items()}
     names = {k: f'{k}_{extractor.name.lower()}' for k in ('fd', 'fd_infinity', 'kid')}
-    table = {names.get(k, k): {c: s[k] for c, s in found.items()} for k in found['samples']}
+    table = {names.get(k, k): {c: s[k] for c, s in scores.items()} for k in scores['samples']}
     return table | {f'{extractor.key}[{label}]': row for label, row in _by_condition(e, b)}
 
 def _by_condition(e, repeats):
@@ -225,11 +225,11 @@ def measure_pixels(
     b, columns = e.settings.evaluation.bootstrap, dict(samples=(e.fake[:e.n], None),
                                                        reconstructions=(e.rec, e.test.subjects),
                                                        real=(e.other[:], e.other.subjects))
-    found = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b)
+    scores = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b)
              for c, (x, who) in columns.items()}
     groups = dict(samples=e.fake_codes[:e.n], reconstructions=e.test.codes, real=e.other.codes)
-    for c, (x, who) in columns.items(): found[c]['ms_ssim_pairs'] = spread_score(x, _group(groups[c]), who, repeats=b)
-    return {k: {c: s[k] for c, s in found.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum',
+    for c, (x, who) in columns.items(): scores[c]['ms_ssim_pairs'] = spread_score(x, _group(groups[c]), who, repeats=b)
+    return {k: {c: s[k] for c, s in scores.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum',
                                                              'slope')}
 
 def _group(codes):
@@ -245,11 +245,11 @@ def measure_obedience(
     train, valid = ((thumbs(i), i.codes) for i in (e.train, e.valid if len(e.valid) else e.train))
     judge = fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
-    found = dict(samples=ask(e.fake, e.fake_codes), reconstructions=ask(e.rec, e.test.codes, e.test.subjects),
+    scores = dict(samples=ask(e.fake, e.fake_codes), reconstructions=ask(e.rec, e.test.codes, e.test.subjects),
                  real=ask(e.x, e.test.codes, e.test.subjects))
     use = use_scores(train, (thumbs(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions,
                      e.test.subjects, s.classifier_epochs, s.bootstrap, side=s.classifier_side, judge=judge)
-    return {c: {k: f[c] for k, f in found.items()} for c in conditions.names}, use
+    return {c: {k: f[c] for k, f in scores.items()} for c in conditions.names}, use
 
 # %% ../nbs/06f_measure.ipynb #354bb3b1a
 def measure_privacy(
@@ -258,9 +258,9 @@ def measure_privacy(
     "Whether samples give away training women; `real` puts validation women in the samples' place."
     ask = lambda f: privacy_scores(e.feats['train'], e.feats['test'], f, e.train.subjects, e.test.subjects,
                                    e.settings.evaluation.bootstrap)
-    found = dict(samples=ask(e.feats['fake'])) | (dict(real=ask(e.feats['valid'])) if 'valid' in e.feats
+    scores = dict(samples=ask(e.feats['fake'])) | (dict(real=ask(e.feats['valid'])) if 'valid' in e.feats
                                                   and e.about['split'] == 'test' else {})
-    return {k: {c: f[k] for c, f in found.items()} for k in found['samples']}
+    return {k: {c: f[k] for c, f in scores.items()} for k in scores['samples']}
 
 # %% ../nbs/06f_measure.ipynb #7c291ccb
 def measure(
@@ -321,8 +321,8 @@ def read_metrics(
 )->dict:  # {metric: {column: Score}}
     "Scores from a file."
     d = read_json(path)
-    found = d.get('schema') if isinstance(d, dict) else d
-    if found != SCHEMA: raise InputError(f"{path}: schema {found!r}; this version reads {SCHEMA!r}")
+    schema = d.get('schema') if isinstance(d, dict) else d
+    if schema != SCHEMA: raise InputError(f"{path}: schema {schema!r}; this version reads {SCHEMA!r}")
     try: return {m: {c: Score(**{**s, 'n': tuple(s['n'])}) for c, s in row.items()} for m, row in d['scores'].items()}
     except (KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path}: damaged, these are no scores ({type(e).__name__}: {e})") from None

@@ -36,22 +36,22 @@ def _read_frame(path, m):
 
 def _read_collapsed(path, lines, m):
     "The copy whose columns ran together: each line is taken apart by the mapping's pattern."
-    found = find_in(m.collapsed, [clean_path(l) for l in lines], f'{m.name}: collapsed', re.match)
-    start = 0 if found[0] else 1 # the header line has run together too
-    for i, f in enumerate(found[start:], 1):
+    matches = find_in(m.collapsed, [clean_path(l) for l in lines], f'{m.name}: collapsed', re.match)
+    start = 0 if matches[0] else 1 # the header line has run together too
+    for i, f in enumerate(matches[start:], 1):
         if not f:
             text = unkept(repr(lines[i - 1 + start]), 'its text')
             raise InputError(f"{unkept(path, 'the table')}, row {i}: {text} can't be taken apart into columns")
-    return pd.DataFrame([f.groupdict() for f in found[start:]], dtype=str).fillna('')
+    return pd.DataFrame([f.groupdict() for f in matches[start:]], dtype=str).fillna('')
 
 # %% ../nbs/01c_metadata.ipynb #22aa64f0
 def _our_columns(raw, m, path):
     "The columns of a raw table under our names, and what to say about the others."
     ours = m.columns
     if set(ours) <= set(raw.columns) and m.collapsed: ours = {k: [k] for k in ours} # taken apart by named groups
-    try: found = match_columns(raw, ours)
+    try: match = match_columns(raw, ours)
     except InputError as e: raise InputError(f"{unkept(path, 'the table')}: {e.marked}") from None
-    for name, near in found.unanswered.items():
+    for name, near in match.unanswered.items():
         options = [ours[name]] if isinstance(ours[name], str) else ours[name]
         if name not in m.optional:
             there = ((f"{', '.join(map(repr, near))} comes near; " if near else '')
@@ -59,10 +59,10 @@ def _our_columns(raw, m, path):
             raise InputError(f"{unkept(path, 'the table')}: no column {' or '.join(map(repr, options))} (for {name}); "
                              + unkept(there, f"the mapping's columns.{name} says what it is called; "
                                              "a terminal shows which there are"))
-    out = found.table(raw)
-    for name in found.unanswered:
+    out = match.table(raw)
+    for name in match.unanswered:
         if name in m.used: out[name] = ''
-    return out, found.notes('left out')
+    return out, match.notes('left out')
 
 # %% ../nbs/01c_metadata.ipynb #953202ea
 def _fill_template(template, df):
@@ -130,9 +130,9 @@ def _paths(df, m, archive, where):
         if '..' in p.split('/'): raise InputError(f"{where(i)}: {unkept(f'path {p!r}', 'its path')} leaves the archive")
         if not p: raise InputError(f"{where(i)}: no path")
     if not archive: return df.assign(path=paths.str.replace(STAR, '*'))
-    if '*' in template: found = [files.match(p) or [p.replace(STAR, '*')] for p in paths]
-    else: found = _found(paths.tolist(), files)
-    return df.assign(path=found).explode('path', ignore_index=True)
+    if '*' in template: located = [files.match(p) or [p.replace(STAR, '*')] for p in paths]
+    else: located = _found(paths.tolist(), files)
+    return df.assign(path=located).explode('path', ignore_index=True)
 
 def _found(paths, files, n=500):
     "Paths as the disk spells them; a disk that is far away is asked by several at a time."
@@ -215,8 +215,8 @@ def _nobodys(df, agrees, m):
 def _rows_of_files(archive, m):
     "A row for each DICOM file below a folder: what its header says; what to say."
     root, rows, nobodys = Path(archive), [], 0
-    found = sorted(Files(root).match(2*STAR), key=lambda p: p.split('/'))
-    for path in progress(found, 'reading headers', unit='file'):
+    paths = sorted(Files(root).match(2*STAR), key=lambda p: p.split('/'))
+    for path in progress(paths, 'reading headers', unit='file'):
         dicom_name = Path(path).suffix.lower() in ('.dcm', '.dicom', '.ima')
         try: h = read_header(root/path)
         except ImageFault:
@@ -244,20 +244,20 @@ def table_files(
     m = Mapping.load(mapping)
     if table:
         path = Path(table)
-        found = [path] if path.is_file() else [path.parent/n for n in
+        tables = [path] if path.is_file() else [path.parent/n for n in
                                                Files(path.parent).match(path.name.replace('*', STAR))]
-        if not found or '*' not in path.name and not path.is_file():
+        if not tables or '*' not in path.name and not path.is_file():
             raise InputError(f"table {unkept(table, '(setting data.table)')}: no such file")
-        return found
+        return tables
     if archive and not Path(archive).is_dir():
         raise InputError(f"archive {unkept(archive, '(setting data.archive)')}: no such folder")
     names = [n for t in m.tables for name in (t, f'{t}.gz') if archive and (n := Files(archive).find(name))]
-    found = [Path(archive)/n for n in dict.fromkeys(names)]
-    if not found:
+    tables = [Path(archive)/n for n in dict.fromkeys(names)]
+    if not tables:
         raise InputError(f"archive {unkept(archive or '(none)', '(setting data.archive)')}: "
                          f"no table {' or '.join(m.tables) or '(the mapping names none)'} in it; "
                          f"name it as data.table, or take the mapping 'headers' to do without one")
-    return found if m.all_tables else found[:1]
+    return tables if m.all_tables else tables[:1]
 
 # %% ../nbs/01c_metadata.ipynb #1139b78b
 def read_table(

@@ -209,15 +209,15 @@ def findings_of(
     false_positive=0, # 1: a benign finding
 )->list: # dicts: kind, depth (share of the way from the nipple), offset in each view, radius (image heights) …
     "What is to be found in a breast."
-    found, r = [], rng(seed, laterality, 'findings')
+    findings, r = [], rng(seed, laterality, 'findings')
     place = lambda: dict(depth=r.uniform(.3, .7), CC=r.uniform(-.45, .45), MLO=r.uniform(-.45, .35))
     kind = r.choice(['mass', 'mass with microcalcifications', 'microcalcifications'], p=[.55, .3, .15])
     cancer_at = dict(kind=str(kind), **place(), radius=r.uniform(.024, .045), spicules=int(r.integers(10, 19)),
                      specks=int(r.integers(8, 26)))
     benign_at = dict(kind='benign', **place(), radius=r.uniform(.02, .036), specks=int(r.integers(0, 3)))
-    if cancer: found.append(cancer_at)
-    if false_positive: found.append(benign_at)
-    return found
+    if cancer: findings.append(cancer_at)
+    if false_positive: findings.append(benign_at)
+    return findings
 
 def _place(f, view, w, frame, border):
     "Where a finding lies in an exposure (x, y): inside the breast, off the muscle."

@@ -200,8 +200,8 @@ def _already(dest, asked):
     if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False
     if not (dest/'phantom.json').is_file():
         raise InputError(f"{dest}: exists and is no phantom archive; name another folder, or remove it")
-    found = read_json(dest/'phantom.json').get('parameters', {})
-    other = '; '.join(f'{k} {found.get(k)}, not {v}' for k, v in asked.items() if found.get(k) != v)
+    made = read_json(dest/'phantom.json').get('parameters', {})
+    other = '; '.join(f'{k} {made.get(k)}, not {v}' for k, v in asked.items() if made.get(k) != v)
     if other: raise InputError(f"{dest}: holds a phantom archive with {other}; name another folder, or remove it")
     return True
 

@@ -247,8 +247,8 @@ def grey_table(
     stored = _stored_values(ds, path)
     padded, values, inverted = _padding(ds, stored), _rescaled(ds, stored), _inverted(ds)
     if _for_processing(ds): grey, route = _by_physics(ds, values, words, padded)
-    elif found := _as_shown(ds, values, words, padded, window):
-        grey, route = (1 - found[0] if inverted else found[0]), found[1]
+    elif table := _as_shown(ds, values, words, padded, window):
+        grey, route = (1 - table[0] if inverted else table[0]), table[1]
     else:
         said = any(attribute_value(ds, k) is not None for k in ('VOILUTSequence', 'WindowCenter', 'WindowWidth'))
         grey = _by_percentiles(-values if inverted else values, words, padded)

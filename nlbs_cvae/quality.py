@@ -280,12 +280,12 @@ def _quality_row(file, name, s, cache, judges, minutes, prior_share, peer_lr):
     "Train a row, judge it, keep it."
     if name in ROWS: row = train_ours(s, cache, 60*minutes, prior_share)
     else: row = train_peer(PEER_MODELS[name], cache, 60*minutes, s, peer_lr)
-    found = {p: judge(row) for p, judge in judges.items()}
-    found = found['valid'] | {f'test_{k}': v for k, v in found['test'].items()} | row.about
+    scores = {p: judge(row) for p, judge in judges.items()}
+    scores = scores['valid'] | {f'test_{k}': v for k, v in scores['test'].items()} | row.about
     save_png(file.with_suffix('.png'), image_grid(row.draw(judges['valid'].codes[:16], 0)),
              {'Comment': f'{name}: synthetic images, not of a person'})
     write_json(file, dict(section='quality', name=name, kind='ours' if name in ROWS else 'peer',
-                          seed=s.training.seed, minutes=minutes) | found)
+                          seed=s.training.seed, minutes=minutes) | scores)
 
 def quality_pictures(
     out,       # folder of `bench_quality`

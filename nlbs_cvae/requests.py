@@ -66,16 +66,16 @@ def table_codes(
     absent='any',          # what becomes of a condition without a column
 )->np.ndarray:             # codes (N,K)
     "Codes of a table; columns that nothing uses, and conditions without a column, are said."
-    found, rows = match_columns(df, [*conditions.names, *conditions.constants]), 'row' in df and 'row' not in conditions
-    if not set(found.used) & set(conditions.names):
+    match, rows = match_columns(df, [*conditions.names, *conditions.constants]), 'row' in df and 'row' not in conditions
+    if not set(match.used) & set(conditions.names):
         raise InputError(f"{source}: no column for any condition: it has {', '.join(map(repr, df))}; "
                          f"the conditions are {', '.join(conditions.names)} (--mapping reads an archive's own table)")
     if not len(df): raise InputError(f"{source}: no row")
-    said = replace(found, unused=[c for c in found.unused if c not in _OWN_COLUMNS],
-                   unanswered={n: near for n, near in found.unanswered.items() if n in conditions})
+    said = replace(match, unused=[c for c in match.unused if c not in _OWN_COLUMNS],
+                   unanswered={n: near for n, near in match.unanswered.items() if n in conditions})
     said.check_spelling(source)
     for line in said.notes(f'{absent} throughout'): print(f'{source}: {line}')
-    try: return conditions.encode_table(found.table(df).assign(**({'row': df['row']} if rows else {})))
+    try: return conditions.encode_table(match.table(df).assign(**({'row': df['row']} if rows else {})))
     except InputError as e: raise InputError(f"{source}: {e}") from None
 
 _OWN_COLUMNS = ('row', 'file', 'dicom', 'seed', 'drawn', 'model', 'synthetic') # of a manifest, beside the conditions

@@ -93,10 +93,10 @@ def find_oddities(
 )->pd.DataFrame:     # row, kind (one of `ODDITIES`), detail
     "What is odd in a table, a line a finding, in the order of the rows."
     four_views = Mapping.load(mapping).four_views if mapping else True
-    found = [*_repeats(df), *_disagreements(df, 'folder_', 'folder against flag', 'folder'),
+    oddities = [*_repeats(df), *_disagreements(df, 'folder_', 'folder against flag', 'folder'),
              *_disagreements(df, 'header_', 'header against table', 'header'), *_several_folders(df),
              *(_few_views(df) if four_views else []), *_told(df), *_all_or_none(df)]
-    out = pd.DataFrame(found, columns=['row', 'kind', 'detail'])
+    out = pd.DataFrame(oddities, columns=['row', 'kind', 'detail'])
     return out.sort_values('row', kind='stable', ignore_index=True)
 
 def _told(df):

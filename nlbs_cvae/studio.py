@@ -37,7 +37,7 @@ def find_model(
     "The newest trained model, else the one that comes with the library."
     shipped = Path(str(files('nlbs_cvae')))/'models'
     for places in (Path(results).glob('*/model/config.json'), shipped.glob('*/config.json')):
-        if found := sorted(places, key=lambda p: p.stat().st_mtime): return found[-1].parent.absolute()
+        if models := sorted(places, key=lambda p: p.stat().st_mtime): return models[-1].parent.absolute()
     raise InputError(f"{Path(results).absolute()}: no trained model here; make one (make demo), or name its folder")
 
 # %% ../nbs/08_studio.ipynb #53560fa2
@@ -47,8 +47,8 @@ def open_training_images(
     cache='',   # folder of the prepared images ('': as the run's settings say)
 )->Cache:
     "The images that a model was trained on; an `InputError` says why they can't be shown."
-    found = next((p for p in (Path(path), Path(path).parent) if (p/'settings.yaml').exists()), None)
-    data = load_settings(str(found/'settings.yaml')).data if found else None
+    folder = next((p for p in (Path(path), Path(path).parent) if (p/'settings.yaml').exists()), None)
+    data = load_settings(str(folder/'settings.yaml')).data if folder else None
     if not (cache or data):
         raise InputError("no training images to compare with: this model came without its run folder; name their cache")
     c = Cache(cache or cache_of(data))
@@ -280,16 +280,16 @@ def measure(self:Studio,
 )->Directions:     # by falling effect
     "Find the principal axes, try each on some women, keep those that show most."
     z, source = self._many_z()
-    found = principal_axes(z)
+    axes = principal_axes(z)
     z, *rest = self.latents([Recipe(tuple(self.generator.conditions.unknown().tolist()), s) for s in range(women)])
-    moves = [(k, v) for k in range(len(found)) for v in (-1.5, 1.5)]
-    tried = torch.cat([found.put(z[i:i + 1], [move]) for i in range(women) for move in moves])
-    x = self.decode((tried, *(v.repeat_interleave(2*len(found), 0) for v in rest)), 0, watch)
-    change = np.diff(x.reshape(women, len(found), 2, *x.shape[1:]), axis=2)[:, :, 0] # (women,D,H,W)
+    moves = [(k, v) for k in range(len(axes)) for v in (-1.5, 1.5)]
+    tried = torch.cat([axes.put(z[i:i + 1], [move]) for i in range(women) for move in moves])
+    x = self.decode((tried, *(v.repeat_interleave(2*len(axes), 0) for v in rest)), 0, watch)
+    change = np.diff(x.reshape(women, len(axes), 2, *x.shape[1:]), axis=2)[:, :, 0] # (women,D,H,W)
     effect = np.sqrt((change**2).mean((0, 2, 3)))
     sign = torch.as_tensor(np.where(change.mean((0, 2, 3)) < 0, -1, 1)).to(z)
     order = np.argsort(-effect)[:n].tolist()
-    self.directions = Directions(found.mean, found.axes[order]*sign[order, None], found.scale[order],
+    self.directions = Directions(axes.mean, axes.axes[order]*sign[order, None], axes.scale[order],
                                  tuple(effect[order].tolist()), source)
     return self.directions
 

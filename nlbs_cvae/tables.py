@@ -111,17 +111,17 @@ def _best_separator(text):
 
 def _records(text, separator, table):
     "Line and stripped fields of each record that holds anything."
-    reader, found, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True,
+    reader, records, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True,
                                      skipinitialspace=True), [], 1
     try:
         for fields in reader:
             fields = [f.strip().strip('\ufeff').strip() for f in fields]
-            if any(fields): found.append((line, fields))
+            if any(fields): records.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:
         raise InputError(f"{table}, line {line}: not a table ({' '.join(str(e).split())}; "
                          "a quote that isn't closed?)") from None
-    return found
+    return records
 
 # %% ../nbs/00f_tables.ipynb #e8e25d94
 _CLUTTER = frozenset(('thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '@recycle', '#recycle', '__macosx',
