@@ -26,18 +26,18 @@ def cache_oddities(
     heads = ('header_laterality', 'header_view', 'header_age')
     seen = {h: pd.Series([r.get(h) for r in records], plan.table.index, object) for h in heads}
     # several files may stand in one row
-    found = find_oddities(plan.table.assign(**seen, row=range(len(plan.table))), plan.mapping)
+    oddities = find_oddities(plan.table.assign(**seen, row=range(len(plan.table))), plan.mapping)
     odd = [*((r['source_row'], 'chest wall on the other side', 'mirrored') for r in records if r.get('flipped')),
            *((r['source_row'], 'way up', r['lay']) for r in records if r.get('lay') and not r['fault']),
            *((r['source_row'], 'nearly black', 'all grey values in the lowest tenth of the scale')
              for r in records if r.get('dark') and not r['fault']),
            *((r['source_row'], BESIDE, f"{r['beside']:.2%} of the image: a label perhaps, or where one was cut off")
              for r in records if r.get('beside') and not r['fault'])]
-    odd = pd.DataFrame(odd, columns=found.columns)
-    if len(odd): found = pd.concat([found, odd]).sort_values('row', kind='stable')
-    at = found['row'].astype(int).to_numpy()
+    odd = pd.DataFrame(odd, columns=oddities.columns)
+    if len(odd): oddities = pd.concat([oddities, odd]).sort_values('row', kind='stable')
+    at = oddities['row'].astype(int).to_numpy()
     rows, paths = (plan.table[c].to_numpy()[at] for c in ('row', 'path'))
-    return found.assign(row=rows, path=paths).reset_index(drop=True)
+    return oddities.assign(row=rows, path=paths).reset_index(drop=True)
 
 # %% ../nbs/01j_inspection.ipynb #c86590a1
 def _figure(title, rows=1, cols=1, **kwargs):

@@ -89,11 +89,11 @@ def load_recorded(
 # %% ../nbs/04d_session.ipynb #a3947a90
 def _versions():
     "Versions of what the numbers depend on."
-    found = {}
+    versions = {}
     for name in ('torch', 'fastai', 'numpy', 'pydicom', 'albumentations', 'torchmetrics'):
-        try: found[name] = version(name)
+        try: versions[name] = version(name)
         except PackageNotFoundError: pass
-    return dict(python=platform.python_version(), nlbs_cvae=__version__, **found)
+    return dict(python=platform.python_version(), nlbs_cvae=__version__, **versions)
 
 def git_commit():
     "Commit of the code, '' outside of a checkout."
