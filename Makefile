@@ -31,6 +31,8 @@ bench: setup    ## speed and quality beside other libraries: hours, most of it t
 	@$(py) tools/bench.py full
 bench-quick: setup ## the same in minutes, before and after a change
 	@$(py) tools/bench.py quick
+accelerator: setup ## what works on this machine's GPU, and how near to its limit: at most eight minutes
+	@.venv/bin/nlbs_accelerator $${OUT:-results/accelerator}
 explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
 	@env -u OMP_WAIT_POLICY .venv/bin/nlbs_explore $${MODEL:+"$$MODEL"}
 lab: setup      ## JupyterLab on the notebooks
@@ -45,5 +47,5 @@ hooks: setup    ## let git clean notebooks on add, in this checkout alone
 	@tools/hooks.sh
 clean:          ## remove what can be made again: demo and quick run, their archives, caches (never .venv or what is yours)
 	@$(if $(wildcard $(py)),$(py),python3) tools/tidy.py
-.PHONY: help setup demo quick train evaluate test test-all bench bench-quick explore lab library docs readme hooks clean
+.PHONY: help setup demo quick train evaluate test test-all bench bench-quick accelerator explore lab library docs readme hooks clean
 .DEFAULT_GOAL := help

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'REASONS', 'MAX_BYTES', 'MIN_SIDE', 'MAX_SIDE', 'MAX_ASPECT', 'ImageFault', 'broken', 'Mammogram',
-           'check_file', 'TimeUp', 'bounded', 'check_size', 'upright', 'Raster', 'decode_raster']
+           'check_file', 'TimeUp', 'bounded', 'check_size', 'upright', 'NoDecoder', 'decoders', 'Raster',
+           'decode_raster']
 
 # %% ../nbs/00g_images.ipynb #imagesx
 import os, signal, stat, threading
@@ -12,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import imagecodecs, numpy as np
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from .core import InputError
+from .core import InputError, unkept
 
 # %% ../nbs/00g_images.ipynb #f897861b
 KINDS = ('magnification', 'spot compression', 'implant displaced', 'rolled', 'cleavage', 'tangential', 'axillary tail',
@@ -158,11 +159,22 @@ def upright(
     ways = {2: a[:, ::-1], 3: a[::-1, ::-1], 4: a[::-1], 5: t, 6: t[:, ::-1], 7: t[::-1, ::-1], 8: t[::-1]}
     return ways.get(way, a)
 
+# %% ../nbs/00g_images.ipynb #8c744d81
+class NoDecoder(InputError): "A package that the file needs isn't installed: the whole stops, no file is set aside."
+
+def decoders(
+    path, # that needs them
+):        # the module
+    "imagecodecs, imported where a file needs it: a `NoDecoder` where it isn't installed."
+    try: import imagecodecs
+    except ImportError as e: raise NoDecoder(f"{unkept(f'{path}: ')}it takes imagecodecs to decode it ({e}): pip install imagecodecs") from None
+    return imagecodecs
+
 # %% ../nbs/00g_images.ipynb #8ec73387
 def _png(im, path):
     "Channels (H,W[,C]) of a PNG, transparency as a channel; palette as colours."
     if im.mode in ('L', 'I;16') and 'transparency' not in im.info: return np.asarray(im)
-    return imagecodecs.png_decode(path.read_bytes())
+    return decoders(path).png_decode(path.read_bytes())
 
 def _tiff_tags(path):
     "The tags of a TIFF's first page."
@@ -185,7 +197,7 @@ def _tiff(path, least):
         raise ImageFault('unreadable', path,
                          f'a TIFF of {max(bits)} bits, photometric {kind}, sample format {max(form)}: grey, '
                          'colour or palette of 1, 8 or 16 bits can be read: save it so')
-    x = imagecodecs.tiff_decode(path.read_bytes())
+    x = decoders(path).tiff_decode(path.read_bytes())
     if x.ndim == 3 and tags.get(284) == 2: x = np.moveaxis(x, 0, -1) # plane after plane
     x = _unsigned(x, path)
     if kind == 0: x = np.iinfo(x.dtype).max - x
@@ -244,7 +256,7 @@ def decode_raster(
     try:
         x, way, top = _opened_picture(path, least)
         words, valid = _grey(x, path)
-    except ImageFault: raise
+    except (ImageFault, NoDecoder): raise
     except Exception as e: # decoders raise what they like
         if 'truncated' in str(e).lower(): raise ImageFault('truncated', path, e) from None
         raise broken(path, e) from None

@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from .core import (InputError, atomic_file, make_folder, progress, read_json, sha256, unkept, write_atomic,
                             write_json)
 from .run import job_id, lock_holder, this_machine
-from .images import ImageFault, KINDS, bounded
+from .images import ImageFault, KINDS, NoDecoder, bounded
 from .pixels import read_image
 from .mapping import Mapping
 from .transforms import patches, prepare_image
@@ -63,6 +63,7 @@ def read_one(
             side = None if recipe.turned else laterality or mammogram.laterality
             images, info = _prepared_images(mammogram, side, recipe)
     except ImageFault as e: return nothing, _fault(e.reason, e.detail)
+    except NoDecoder: raise # no file's fault
     except Exception as e: return nothing, _fault('unreadable', f'{type(e).__name__}: {e}')
     return images, {**_seen(mammogram, info), **_statistics(images), 'fault': '', 'detail': ''}
 

@@ -115,10 +115,11 @@ def bare_step(
     phase:nn.Module, # maps (images, codes, noise) to named losses
     lr:float=1e-4,   # of AdamW
     autocast=nullcontext, # precision
+    capturable:bool=False, # by a CUDA graph
 ):                   # a step: (images, codes) to the loss
     "Forward, backward, clip, step, and nothing else."
     params = [p for p in phase.parameters() if p.requires_grad]
-    opt = torch.optim.AdamW(params, lr, betas=(.9, .99), fused=True)
+    opt = torch.optim.AdamW(params, lr, betas=(.9, .99), fused=True, capturable=capturable)
     backward = getattr(phase, 'backward', lambda parts: parts['loss'].backward())
     def step(x, codes, draws=None):
         opt.zero_grad()
@@ -209,10 +210,13 @@ def gflop(
     phase.zero_grad()
     return count.get_total_flops()/len(x)/1e9
 
-def matrix_rate(n:int=1024)->float: # 10⁹ operations a second, on a processor those of a core
-    "The machine's rate of float32 products and sums, measured here: the better of a matrix product and a convolution."
-    a, b = torch.randn(2, n, n, device=device_name()).unbind()
-    x, w = torch.randn(8, n//4, 32, 32, device=device_name()), torch.randn(n//4, n//4, 3, 3, device=device_name())
+def matrix_rate(
+    n:int=1024,          # rows of the matrices
+    dtype=torch.float32, # of the numbers
+)->float:                # 10⁹ operations a second, on a processor those of a core
+    "The machine's rate of products and sums, measured on the spot: the better of a matrix product and a wide convolution."
+    a, b = torch.randn(2, n, n, device=device_name(), dtype=dtype).unbind()
+    x, w = (torch.randn(shape, device=device_name(), dtype=dtype) for shape in ((8, n//4, 32, 32), (n//4, n//4, 3, 3)))
     works = [(2*n**3, lambda: a@b), (2*x[:, 0].numel()*w.numel(), lambda: torch.conv2d(x, w, padding=1))]
     which = 'wall' if torch.cuda.is_available() else 'cpu'
     return max(flop/min(getattr(clocked(f), which) for _ in range(6)) for flop, f in works)/1e9
