@@ -368,7 +368,8 @@ def training_part(
     s = check_settings(side, *_SHORT, *_SMALL*part.tiny)
     judge, judging = QualityJudge(cache, seeds=1), 5 if part.tiny else 25 # seconds
     if not part.has(judging + 4, 'all of it'): return
-    with precisions().get('tf32', (nullcontext,))[0](): row = train_ours(s, cache, 4 if part.tiny else part.left - judging)
+    seconds = 4 if part.tiny else part.left - judging
+    with precisions().get('tf32', (nullcontext,))[0](): row = train_ours(s, cache, seconds)
     part.add(f'training {side}²', **row.about)
     sheet = image_grid(row.draw(judge.codes[:16], 0))
     save_png(part.out/'samples.png', sheet, {'Comment': 'synthetic images, not of a person'})

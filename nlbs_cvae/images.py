@@ -167,7 +167,9 @@ def decoders(
 ):        # the module
     "imagecodecs, imported where a file needs it: a `NoDecoder` where it isn't installed."
     try: import imagecodecs
-    except ImportError as e: raise NoDecoder(f"{unkept(f'{path}: ')}it takes imagecodecs to decode it ({e}): pip install imagecodecs") from None
+    except ImportError as e:
+        words = f'it takes imagecodecs to decode it ({e}): pip install imagecodecs'
+        raise NoDecoder(unkept(f'{path}: ') + words) from None
     return imagecodecs
 
 # %% ../nbs/00g_images.ipynb #8ec73387

@@ -9,14 +9,15 @@ __all__ = ['grey_table', 'read_dicom', 'read_raster', 'is_raster', 'read_image',
 import struct
 from itertools import chain
 
-import cv2, imagecodecs, numpy as np, pydicom
+import cv2, numpy as np, pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_windowing, pixel_array
 from pydicom.uid import (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes,
                          JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless)
 
-from .images import ImageFault, MIN_SIDE, Mammogram, broken, check_file, decode_raster, upright
+from .images import (ImageFault, MIN_SIDE, Mammogram, NoDecoder, broken, check_file, decode_raster, decoders,
+                              upright)
 from .dicom import (check_kinds, check_mammogram, open_dataset, attribute_value, has_preamble, header_facts,
                              sequence_items, attribute_numbers,
                              unwarned)
@@ -72,10 +73,12 @@ def _decoded(ds, path):
         stream = get_frame(ds.PixelData, 0, number_of_frames=1)
         size = _announced_size(stream)
         if size != (ds.Rows, ds.Columns): raise ValueError(f'the stream announces {size}')
-        if syntax in JPEGTransferSyntaxes: return imagecodecs.jpeg8_decode(stream)
-        if syntax in JPEGLSTransferSyntaxes: return imagecodecs.jpegls_decode(stream)
-        if syntax in JPEG2000TransferSyntaxes: return imagecodecs.jpeg2k_decode(stream)
+        codecs = decoders(path)
+        if syntax in JPEGTransferSyntaxes: return codecs.jpeg8_decode(stream)
+        if syntax in JPEGLSTransferSyntaxes: return codecs.jpegls_decode(stream)
+        if syntax in JPEG2000TransferSyntaxes: return codecs.jpeg2k_decode(stream)
         raise ValueError(f'no decoder for {syntax.name}')
+    except NoDecoder: raise
     except Exception as e: raise broken(path, e) from None # decoders raise what they like
 
 def _announced_size(
@@ -291,7 +294,7 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
             table, padded, route = table_of(ds, words)
             h = header_facts(ds)
             way, lay = _way_up(ds, h['laterality'] or laterality, h['view']) if turn else (1, '')
-        except ImageFault: raise
+        except (ImageFault, NoDecoder): raise
         except Exception as e: raise broken(path, e) from e # a damaged header
     pixels = cv2.LUT(words, table) # (H,W) float32
     valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None

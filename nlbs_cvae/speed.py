@@ -214,7 +214,7 @@ def matrix_rate(
     n:int=1024,          # rows of the matrices
     dtype=torch.float32, # of the numbers
 )->float:                # 10⁹ operations a second, on a processor those of a core
-    "The machine's rate of products and sums, measured on the spot: the better of a matrix product and a wide convolution."
+    "The machine's rate of products and sums, measured here: the better of a matrix product and a convolution."
     a, b = torch.randn(2, n, n, device=device_name(), dtype=dtype).unbind()
     x, w = (torch.randn(shape, device=device_name(), dtype=dtype) for shape in ((8, n//4, 32, 32), (n//4, n//4, 3, 3)))
     works = [(2*n**3, lambda: a@b), (2*x[:, 0].numel()*w.numel(), lambda: torch.conv2d(x, w, padding=1))]
