@@ -21,8 +21,10 @@ def air_level(
     otsu = int(cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0])
     dark = cv2.calcHist([grey], [0], None, [256], (0, 256)).ravel()[:otsu + 1]
     if not dark.any() or dark.sum() == grey.size: return None
-    peak = int(dark.argmax())/255
-    if peak > .35 or (peak > 0 and peak > .5*float(np.median(pixels[grey > otsu]))): return None
+    for heights in dark, cv2.blur(dark[:, None], (1, 5)).ravel():
+        peak = int(heights.argmax())/255
+        if peak == 0 or peak <= min(.35, .5*float(np.median(pixels[grey > otsu]))): break
+    else: return None
     below = pixels[pixels <= peak + 1/255]
     spread = math.sqrt(((below - peak)**2).mean())
     return min(peak + max(.02, 5*spread), max(otsu/255, peak + .02))
@@ -63,8 +65,9 @@ def _pieces(above):
     n, labels = cv2.connectedComponents(above, connectivity=4, ltype=cv2.CV_16U) # OpenCV's own statistics take four times as long
     if n == 1: return above
     areas, margin = np.bincount(labels.ravel())[1:], int(.03*above.shape[1]) + 1
-    touches = np.isin(np.arange(1, n), labels[:, np.r_[:margin, -margin:0]])
-    score = np.where(touches, areas, areas/4) # a breast in the middle of the image needs to be much larger
+    touches = np.zeros(n, bool)
+    touches[labels[:, :margin]] = touches[labels[:, -margin:]] = True
+    score = np.where(touches[1:], areas, areas/4) # a breast in the middle of the image needs to be much larger
     return (labels == 1 + score.argmax()).astype(np.uint8)
 
 def _filled(piece, wall=None):
@@ -88,17 +91,25 @@ def _runs(on, gap=1):
     cuts = np.flatnonzero(np.diff(at) > gap + 1)
     return list(zip(at[np.r_[0, cuts + 1]], at[np.r_[cuts, len(at) - 1]] + 1))
 
+def _ranked(x, share=.5):
+    "The value of `x` (k,) that this share of the others lies below; NumPy's own quantiles take ten times as long."
+    k = int(share*len(x))
+    return np.partition(x, k)[k]
+
 def _straight(at, depth):
     "The line through most of `depth` (k,) at `at` (k,), as offset and slope; None where none is near to parallel."
     half = len(at)//2
     rise, run = depth[-half:] - depth[:half], at[-half:] - at[:half]
-    slope = np.median(rise/run) # as Theil does: outliers don't count
-    offset = np.median(depth - slope*at)
+    slope = _ranked(rise/run) # as Theil does: outliers don't count
+    offset = _ranked(depth - slope*at)
     for _ in range(2):
         miss = np.abs(depth - offset - slope*at)
-        keep = miss <= max(1., 1.5*np.median(miss))
+        keep = miss <= max(1., 1.5*_ranked(miss))
         if keep.sum() < .7*len(at): return None
-        slope, offset = np.polyfit(at[keep], depth[keep], 1) if np.ptp(depth[keep]) else (0., float(depth[keep][0]))
+        x, y = at[keep], depth[keep] # least squares
+        away = x - x.mean()
+        slope = (away*y).sum()/(away*away).sum()
+        offset = y.mean() - slope*x.mean()
     miss = np.abs(depth - offset - slope*at)
     return (offset, slope) if abs(slope) < .07 and miss[keep].mean() < .8 else None
 
@@ -134,10 +145,18 @@ def edges(self:_Side, at_wall):
     "Straight edges as (places, (offset, slope), whether sure): of strips beside the breast; upon it at its wall."
     n, jump = len(self.last), np.abs(np.diff(self.calm, prepend=self.calm[:1])) > 2
     on = self.last > 0
-    runs = [np.arange(a, b) for a, b in _runs(on & ~jump) if b - a >= max(10, .05*n)]
+    runs = [np.arange(a, b) for a, b in _runs(on & ~jump, not at_wall) if b - a >= max(10, .05*n)]
     if len(runs) > 1: runs.insert(0, np.concatenate(runs)) # all of them are one line, or each one of its own
+    if at_wall: runs += [low for places in runs if 10 <= len(low := self._lowest(places)) < len(places)]
+    elif (on & jump).any(): runs += [np.arange(a, b) for a, b in _runs(on & ~jump, 0) if b - a >= .2*n] # long ones that end in a jump
     beside = [self._edge(places[on[places]], self.calm) for places in runs]
     return [(*e, False) for e in beside if e] + [(*e, at_wall) for e in self._upon(at_wall) if e]
+
+@patch
+def _lowest(self:_Side, places):
+    "Of these places those where the strip alone is left: the breast's outline runs out into it."
+    depth = self.calm[places]
+    return places[depth <= _ranked(depth, .1) + 1.5]
 
 @patch
 def _edge(self:_Side, at, depth):
@@ -150,6 +169,8 @@ def _line_upon(self:_Side, step):
     n, falls, best = len(self.last), (step > _STEP).astype(np.float32), (_SHARE, None, None)
     def share(x): return cv2.blur(x, (round(.25*n), 1), borderType=cv2.BORDER_CONSTANT)
     if share(falls.max(0)[None]).max() < _SHARE: return None # soon said of most breasts
+    reach = 2*math.ceil(.05*.125*n) + 3 # within a quarter of the side the most slanted line stays in so many rows
+    if share(cv2.dilate(falls, np.ones((reach, 1), np.uint8))).max() < _SHARE: return None
     for slope in sorted(np.linspace(-.05, .05, 9), key=abs): # level where that does as well
         level = np.float32([[1, 0, 0], [slope, 1, -slope*n/2]])
         level = share(cv2.warpAffine(falls, level, (n, self.depth), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
@@ -201,15 +222,15 @@ def follow(self:_Side,
 
 # %% ../nbs/01g_breast.ipynb #529bef85
 def _cut_edges(small, above):
-    "Rows and columns (top, bottom, left, right) inside the film's edges, and which pixels are such edges (h,w) bool."
-    (h, w), edges = small.shape, np.zeros(small.shape, bool)
+    "Rows and columns (top, bottom, left, right) inside the film's edges; which pixels are such, at the wall and elsewhere (2,h,w) bool."
+    (h, w), edges = small.shape, np.zeros((2, *small.shape), bool)
     wall, cut = chest_wall(above), {}
     views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
     for name, view in views.items():
         side = _Side(view(small), view(above), name == wall)
         found = side.edges(name == wall) if side.depth >= 4 else []
         least = found and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
-        cut[name] = _cut_side(side, found, view(edges), least, name == wall) if found else 0
+        cut[name] = _cut_side(side, found, view(edges[int(name != wall)]), least, name == wall) if found else 0
     return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
 
 def _usual_steepness(grey, above):
@@ -238,10 +259,13 @@ def _cut_side(side, found, edges, least, at_wall):
 NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side
 _FLAT = .02 # median deviation of the grey below which a piece is of one grey
 
-def _is_flat(greys):
-    "Is it of one grey, but for the letters on it, and brighter than skin?"
+def _is_flat(which, grey):
+    "Is it brighter than skin, and of one grey but for the letters on it, or a box?"
+    greys = grey[which]
     usual = np.median(greys)
-    return usual > .15 and np.median(np.abs(greys - usual)) < _FLAT
+    if usual <= .15: return False
+    width, height = cv2.minAreaRect(np.argwhere(which).astype(np.float32))[1] # between centres of pixels
+    return np.median(np.abs(greys - usual)) < _FLAT or len(greys) > .9*(width + 1)*(height + 1)
 
 def _loose(piece, radius):
     "What an opening by `radius` takes off the main part: its labels (H,W), and of each the number and statistics."
@@ -266,7 +290,7 @@ def _suspects(piece, steep, grey, radius, wall):
         if not len(edge): continue
         at_wall = (wall == 'left' and x == 0) or (wall == 'right' and x + w == piece.shape[1])
         if at_wall: bar = max(.35, min(1.8*usual, .5))
-        elif area > 60*unit: bar = .06 if _is_flat(grey[box][here]) else .22
+        elif area > 60*unit: bar = .06 if _is_flat(here, grey[box]) else .22
         else: bar = max(.22, min(1.3*usual, .35))
         yield labels == k, edge.mean()/bar, area > 60*unit and not at_wall
 
@@ -300,9 +324,37 @@ def _breast(above, grey):
     piece = cv2.dilate(piece, disk) & above # what the opening took off the breast itself
     tall = [np.ptp(np.flatnonzero(x.any(1))) if x.any() else 0 for x in np.array_split(piece, 8, axis=1)[::7]] # dark fat is no wall
     filled, closed = _filled(piece), _filled(piece, 'left' if tall[0] > tall[1] else 'right')
-    piece, doubtful = _without_attached(closed if closed.sum() > 1.01*filled.sum() else filled, grey)
-    return cv2.copyMakeBorder(_filled(piece), rim, rim, rim, rim, cv2.BORDER_REPLICATE), int(doubtful.sum())
+    whole = closed if closed.sum() > 1.01*filled.sum() else filled
+    piece, doubtful = _without_attached(whole, grey)
+    if piece is not whole: piece = _filled(piece)
+    return cv2.copyMakeBorder(piece, rim, rim, rim, rim, cv2.BORDER_REPLICATE), int(doubtful.sum())
 
+# %% ../nbs/01g_breast.ipynb #13fe927e
+_TAIL, _TAIL_FALL = .06, .2 # its greatest width as a share of the image's; how far the grey falls at its end
+
+def _without_tails(mask, grey):
+    "The mask (h,w) uint8 without narrow, sharp, straight ends at the chest wall."
+    wall = chest_wall(mask)
+    if wall is None: return mask
+    seen, grey = (mask, grey) if wall == 'left' else (mask[:, ::-1], grey[:, ::-1])
+    first, wide = int(seen.any(0).argmax()), max(4, round(_TAIL*mask.shape[1]))
+    band, grey = seen[:, first:first + wide + 1], grey[:, first:first + wide + 3]
+    rows, narrow = np.flatnonzero(band[:, :3].any(1)), ~band.all(1)
+    for ends in rows, rows[::-1]:
+        ends = ends[:int(narrow[ends].argmin())] # from the outside, as far as they are narrow
+        if len(ends) < 3: continue
+        fall = grey[ends, :-2] - grey[ends, 2:]
+        at = fall.argmax(1)
+        if np.median(fall.max(1)) > _TAIL_FALL and np.median(np.abs(at - np.median(at))) <= 1: band[ends] = 0
+    return mask
+
+def _upon_breast(edges, mask):
+    "How many pixels of the mask (h,w) touch edges (h,w) that were blacked out; 0 where they hardly do."
+    if not edges.any(): return 0
+    touching = int((cv2.dilate(edges.astype(np.uint8), np.ones((5, 5), np.uint8)) & mask).sum())
+    return touching if touching > .04*max(mask.shape) else 0
+
+# %% ../nbs/01g_breast.ipynb #a73e8862
 def reduced_mask(small):
     "The breast in a small image (h,w) uint8, and the share of the image that may be a label on it."
     level = air_level(small)
@@ -311,10 +363,11 @@ def reduced_mask(small):
     noisy = level > .04
     if noisy: level = min(level, air_level(soft) or level)
     above = soft > level
-    (t, b, l, r), edges = _cut_edges(small, above)
-    mask = np.zeros(small.shape, np.uint8)
+    (t, b, l, r), (at_wall, beside) = _cut_edges(small, above)
+    edges, mask = at_wall | beside, np.zeros(small.shape, np.uint8)
     mask[t:b, l:r], doubtful = _breast((above & ~edges)[t:b, l:r], small[t:b, l:r])
-    return mask & ~edges, doubtful/small.size
+    mask = _without_tails(mask & ~edges, small)
+    return mask, (doubtful + _upon_breast(beside[t:b, l:r], mask[t:b, l:r]))/small.size
 
 def breast_mask(
     pixels,     # image (H,W) in [0,1]
