@@ -345,7 +345,7 @@ def _without_tails(mask, grey):
         if len(ends) < 3: continue
         fall = grey[ends, :-2] - grey[ends, 2:]
         at = fall.argmax(1)
-        if np.median(fall.max(1)) > _TAIL_FALL and np.median(np.abs(at - np.median(at))) <= 1: band[ends] = 0
+        if np.median(fall.max(1)) > _TAIL_FALL and np.median(np.abs(at - np.median(at))) <= 1: band[ends, :int(np.median(at)) + 3] = 0 # skin beyond stays
     return mask
 
 def _upon_breast(edges, mask):

@@ -6,12 +6,14 @@
 __all__ = ['NO_ROOM', 'plain_line', 'unkept', 'InputError', 'command', 'naming_rows', 'kept_text', 'in_notebook', 'kept_error',
            'without_folders', 'own_files', 'make_folder', 'atomic_file', 'write_atomic', 'write_json', 'open_regular',
            'read_json', 'first_twice', 'sha256', 'file_name', 'run_name', 'pattern_limit', 'compile_pattern', 'find_in',
-           'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'being_marked', 'key_seed', 'rng', 'progress']
+           'is_inside', 'refuse_inside', 'mark_made', 'made_here', 'being_marked', 'moved', 'key_seed', 'rng',
+           'progress']
 
 # %% ../nbs/00_core.ipynb #corex
 import errno, hashlib, io, json, os, re, signal, socket, stat, struct, sys, tempfile, threading, traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +363,18 @@ def being_marked(
 )->bool:
     "Is it a mark that another process is writing at this moment?"
     return name.startswith(f'.{_MARK}.') and name.endswith('.tmp')
+
+# %% ../nbs/00_core.ipynb #6687fa86
+def moved(
+    module, # the name of the module where they stood
+    **rooms, # the module where they are now: their names, with spaces between
+):
+    "A module's `__getattr__` for names that have moved to other rooms."
+    where = {name: room for room, names in rooms.items() for name in names.split()}
+    def find(name):
+        if name not in where: raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(import_module(f'nlbs_cvae.{where[name]}'), name)
+    return find
 
 # %% ../nbs/00_core.ipynb #959e101b
 def key_seed(

@@ -19,7 +19,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import (DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian,
                          SecondaryCaptureImageStorage)
 
-from .core import InputError, sha256, write_atomic
+from .core import InputError, moved, sha256, write_atomic
 from .conditions import MISSING
 from .images import ImageFault, broken, check_file, check_size
 
@@ -479,3 +479,6 @@ def check_kinds(ds, path, kinds):
     "Refuse other kinds of image than those wanted."
     for kind, where in {} if 'any' in kinds else image_kinds(ds).items():
         if kind not in kinds: raise ImageFault(kind, path, f'{where}; the key kinds of a mapping says what is kept')
+
+# %% ../nbs/01_dicom.ipynb #47777de3
+__getattr__ = moved(__name__, pixels='grey_table read_dicom read_raster is_raster read_image read_sample', images='Mammogram')

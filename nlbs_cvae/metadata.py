@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from .core import InputError, find_in, progress, unkept
+from .core import InputError, find_in, moved, progress, unkept
 from .conditions import match_columns, plain_text, value_key
 from .tables import Files, STAR, clean_path, is_absolute, read_csv, read_text, text_lines
 from .images import ImageFault
@@ -417,3 +417,6 @@ def _contradictions(df, m, conditions):
             told[g.index] = told[g.index].map(lambda t: f'{t}; {name}: {says}'.lstrip('; '))
             df.loc[g.index, name] = ''
     return df.assign(told_twice=told.reindex(df.index, fill_value='')) if (told != '').any() else df
+
+# %% ../nbs/01c_metadata.ipynb #8521538a
+__getattr__ = moved(__name__, conditions='Condition Conditions', splits='split_subjects find_oddities')
