@@ -55,7 +55,7 @@ def broken(
 class Mammogram:
     "One calibrated image, upright as its file says; nothing cropped."
     pixels:np.ndarray           # float32 (H,W) in [0,1], bright is dense; 0 where `valid` is false
-    valid:np.ndarray|None=None  # bool (H,W), false where padding; None: every pixel was measured
+    valid:np.ndarray|None=field(default_factory=lambda: None) # bool (H,W), false where padding; None: every pixel was measured; or a function that says so
     laterality:str|None=None    # 'L' or 'R'
     view:str|None=None          # 'CC', 'MLO', 'ML', …
     age:float|None=None         # years
@@ -63,6 +63,14 @@ class Mammogram:
     spacing:tuple|None=None     # mm between rows, between columns
     ids:dict=field(default_factory=dict) # private: patient_id, study_uid, sop_uid
     turned:str=''               # by which word of the file it was turned or mirrored to stand upright; '': it lay so
+
+    def __post_init__(self):
+        if callable(self.valid): self.measured = self.__dict__.pop('valid')
+
+    def __getattr__(self, name): # asked for what isn't there, or not yet
+        if name != 'valid' or 'measured' not in self.__dict__: raise AttributeError(f'{type(self).__name__} has no {name!r}')
+        self.valid = self.__dict__.pop('measured')()
+        return self.valid
 
 # %% ../nbs/00g_images.ipynb #422ea23c
 MAX_BYTES = 2**30

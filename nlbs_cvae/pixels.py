@@ -7,6 +7,7 @@ __all__ = ['grey_table', 'read_dicom', 'read_raster', 'is_raster', 'read_image',
 
 # %% ../nbs/01a_pixels.ipynb #pixelsx
 import struct
+from functools import partial
 from itertools import chain
 
 import cv2, numpy as np, pydicom
@@ -297,13 +298,16 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
         except (ImageFault, NoDecoder): raise
         except Exception as e: raise broken(path, e) from e # a damaged header
     pixels = cv2.LUT(words, table) # (H,W) float32
-    valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None
-    if valid is not None and valid.all(): valid = None
     ids, spacing = {k: h[k] for k in ('patient_id', 'study_uid', 'sop_uid')}, h['spacing']
     if way > 4 and spacing: spacing = spacing[::-1]
-    return Mammogram(upright(pixels, way), valid if valid is None else upright(valid, way), h['laterality'], h['view'],
+    return Mammogram(upright(pixels, way), partial(_measured, words, padded, way), h['laterality'], h['view'],
                      h['age'],
                      route, spacing, ids, lay)
+
+def _measured(words, padded, way):
+    "Which pixels aren't padding, upright, bool (H,W); None where all were measured."
+    valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None
+    return None if valid is None or valid.all() else upright(valid, way)
 
 def _constant(pixels):
     "Whether all pixels are the same; a look at every 16th settles most images."
