@@ -41,6 +41,7 @@ class Runs:
     def start(self, run, *overrides, env=None, script=None, cmd=None, before=None):
         "A process of the run, the leader of a session of its own, its words in `run.N.out`."
         out, env = self.place/f"{run}.{len(list(self.place.glob(f'{run}.*.out')))}.out", {**os.environ, **(env or {})}
+        out.touch() # the next one has another number
         if not (cmd or before): return Forked(script or self.command(run, *overrides), self.place, env, out)
         with out.open('w') as f:
             proc = subprocess.Popen(cmd or self.command(run, *overrides), cwd=self.place, env=env, stdout=f, stderr=subprocess.STDOUT,
