@@ -107,13 +107,15 @@ def record(
     processes:int=1, # that train together
 ):
     "Write run.json; the data of a run that goes on must be the data it began with."
-    if folder.run_file.exists() and (was := read_json(folder.run_file)['data']['fingerprint']) != cache.fingerprint:
+    before = read_json(folder.run_file) if folder.run_file.exists() else {}
+    if before and (was := before['data']['fingerprint']) != cache.fingerprint:
         raise InputError(f"{folder.path}: began with other data (cache fingerprint {was[:12]}, "
                          f"now {cache.fingerprint[:12]}); take another run name")
     gpu = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     write_json(folder.run_file, dict(versions=_versions(), commit=git_commit(), seed=s.training.seed,
         data=dict(fingerprint=cache.fingerprint, conditions=cache.conditions.names,
                   images={p: len(cache.rows(p)) for p in ('train', 'valid', 'test')}),
+        forms=before.get('forms', {}), # of the steps of each phase: what it began with
         hardware=dict(machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu,
                                           processes=processes)))
 

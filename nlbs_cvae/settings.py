@@ -147,9 +147,10 @@ class TrainingSettings:
     warmup:float = setting(0.05, "share of a phase in which the learning rate rises", ge=0, le=1)
     grad_clip:float = setting(1.0, "greatest norm of the gradient (0: no clipping)", ge=0)
     accumulate:int = setting(1, "parts in which a batch is worked, to save memory; one step all the same", ge=1)
-    use_amp:bool = setting(False, "mixed precision: bf16, or fp16 with scaling on older GPUs")
-    channels_last:bool = setting(False, "store feature maps with channels last (quicker for wide maps; "
-                                        "narrow ones on a CPU are slower)")
+    use_amp:bool|str = setting('auto', "mixed precision: bf16, or fp16 with scaling on older GPUs (auto: measured)",
+                               choices=(True, False, 'auto'))
+    channels_last:bool|str = setting('auto', "store feature maps with channels last (auto: measured)",
+                                     choices=(True, False, 'auto'))
     ema:float = setting(0.999, "decay a step of the averaged weights that are sampled from (0: none)", ge=0, le=0.99999)
     reconstruction:str = setting('l1', "likelihood of the pixels", choices=('l1', 'mse', 'gaussian'))
     edge_weight:float = setting(1.0, "weight of the edge loss beside the likelihood", ge=0)
@@ -221,8 +222,8 @@ class Settings:
 def _convert(value, kind):
     "`value` as `kind`, or a ValueError."
     if isinstance(kind, types.UnionType):
-        scalar, many = kind.__args__
-        return _convert(value, many if isinstance(value, (list, tuple)) else scalar)
+        first, other = kind.__args__ # a value or a list of them; true, false or a word
+        return _convert(value, other if isinstance(value, str if other is str else (list, tuple)) else first)
     if getattr(kind, '__origin__', kind) is tuple:
         if not isinstance(value, (list, tuple)): raise ValueError
         return tuple(_convert(v, kind.__args__[0]) for v in value)

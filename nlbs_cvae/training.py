@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['make_model', 'make_autoencoder_phase', 'weight_schedules', 'make_prior', 'kept_flags', 'run_summary', 'load_best',
            'gallery_rows', 'draw_autoencoder', 'draw_prior', 'condition_sheets', 'make_learner', 'fit_phase',
-           'open_data', 'foresight', 'train', 'open_board', 'fit_phases', 'training_batches', 'heeding', 'finish_run',
-           'model_card', 'read_history', 'plot_history', 'nlbs_train']
+           'open_data', 'foresight', 'train', 'open_board', 'step_form', 'fit_phases', 'training_batches', 'heeding',
+           'finish_run', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04e_training.ipynb #trainingx
 import csv, logging, random, sys
@@ -19,7 +19,7 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import __version__
-from .core import InputError, command, run_name, write_atomic
+from .core import InputError, command, read_json, run_name, write_atomic, write_json
 from .settings import Settings, load_settings, words, places_of
 from .run import RunFolder
 from .checkpoints import load_checkpoint, newest_checkpoint
@@ -34,7 +34,7 @@ from .findings import flag_rates, keep_read_flags, with_findings
 from .generator import Generator, Prior
 from .losses import PatchDiscriminator, VAELoss
 from .phases import AutoencoderPhase, PriorPhase
-from .learner import PhaseLearner
+from .learner import Form, PhaseLearner, choose_form, forms
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, EpochLog, Gallery,
                                  History, KLAnnealing, LatentWatch, MixedPrecision, Progress, SafeGradients, Status,
                                  StopRequested, put_weights, resume, warmup_cosine)
@@ -185,6 +185,7 @@ def make_learner(
     rows=(),             # history of the phases before
     board=None,          # TensorBoard's SummaryWriter
     group:Group=None,    # the processes that train together; None: this one alone
+    form:Form=Form(),    # of a step
 )->PhaseLearner:
     "The Learner of a phase with all its callbacks; what only writes or shows is the first process's."
     t, prior = s.training, name == 'prior'
@@ -200,7 +201,7 @@ def make_learner(
         EpochLog(folder, board), Status(folder, name, offset, total), Progress(name),
         Gallery(folder.galleries, draw, s.output.gallery_every, offset, board, s.output.show_real), *shown]
     if t.ema: cbs.append(AveragedWeights(t.ema))
-    if t.use_amp: cbs.append(MixedPrecision())
+    if form.precision != 'fp32': cbs.append(MixedPrecision(form.precision == 'fp16'))
     return PhaseLearner(dls, phase, f'{t.seed} {name}', t.accumulate, lr, t.weight_decay, cbs, group)
 
 # %% ../nbs/04e_training.ipynb #e3642f66
@@ -308,6 +309,29 @@ def open_board(
     with patch.object(event_file_writer, 'socket', SimpleNamespace(gethostname=lambda: folder.path.name)):
         return SummaryWriter(folder.logs/'tensorboard')
 
+# %% ../nbs/04e_training.ipynb #formt002
+def step_form(
+    s:Settings,
+    folder:RunFolder,
+    phase:nn.Module,  # on its device
+    name:str,         # of the phase
+    cache:Cache,
+    group:Group,
+    resumed:bool=False, # the phase goes on
+)->Form:
+    "The form that the phase began with, or what the settings and a trial say."
+    if not group.first: return Form(*group.from_first(None))
+    t, device = s.training, next(phase.parameters()).device
+    auto = lambda asked: False if asked == 'auto' and t.deterministic else asked
+    allowed, run = forms(device.type, auto(t.use_amp), auto(t.channels_last)), read_json(folder.run_file)
+    if name in run['forms']: form = Form(*run['forms'][name])
+    elif resumed: form = allowed[0] # of a run that began before forms were kept
+    else:
+        rows = cache.rows('train')[:s.data.batch_size]
+        form = choose_form(phase.train(), allowed, *(v.to(device) for v in images_at(cache, rows)), rows)
+        write_json(folder.run_file, run | dict(forms=run['forms'] | {name: list(form)}))
+    return Form(*group.from_first(tuple(form)))
+
 # %% ../nbs/04e_training.ipynb #61922b9ca
 def fit_phases(
     s:Settings,
@@ -323,29 +347,33 @@ def fit_phases(
     dls = get_dls(cache, s.data.batch_size, s.data.num_workers, s.data.augment, t.seed, s.data.balance)
     for dl in dls: group.share_out(dl)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    memory = torch.channels_last if t.channels_last else torch.contiguous_format
     x, codes = (v.to(device) for v in images_at(cache, gallery_rows(cache, s.output.gallery_images)))
     state = group.from_first(newest_checkpoint(folder.checkpoints) if group.first else {})
-    model = make_model(s, conditions).to(device, memory_format=memory)
+    model = make_model(s, conditions).to(device)
     rows = state['callbacks']['history']['rows'] if state else []
+
+    def learner(phase, name, draw, *cbs):
+        form = step_form(s, folder, phase, name, cache, group, bool(state))
+        return make_learner(s, folder, dls, phase.to(memory_format=form.memory), name, stop, draw, *cbs,
+                            rows=rows if name == 'prior' else (), board=board, group=group, form=form)
 
     if state.get('phase') != 'prior':
         watched = [v.to(device) for v in images_at(cache, cache.rows('valid')[:256])]
-        phase = make_autoencoder_phase(s, model).to(device, memory_format=memory)
-        learn = make_learner(s, folder, dls, phase, 'autoencoder', stop, draw_autoencoder(x, codes, t.seed),
-                             weight_schedules(t), [LatentWatch(*watched, board=board)], board=board, group=group)
+        phase = make_autoencoder_phase(s, model).to(device)
+        phase.adversarial_weight = t.adversarial_weight # for the trial; the schedule begins it at 0
+        learn = learner(phase, 'autoencoder', draw_autoencoder(x, codes, t.seed), weight_schedules(t),
+                        [LatentWatch(*watched, board=board)])
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
 
     two = s.model.levels == 2 and t.prior_epochs > 0
     if state: model.keep_flags(kept_flags(state['model']))
     elif two: keep_read_flags(model, cache, group)
-    generator = Generator(model, make_prior(s, model).to(device, memory_format=memory) if two else None, conditions)
+    generator = Generator(model, make_prior(s, model).to(device) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
-        learn = make_learner(s, folder, dls, phase, 'prior', stop, draw_prior(x, codes, t.seed, s.evaluation.steps),
-                             rows=rows, board=board, group=group)
+        learn = learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps))
         fit_phase(learn, t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
