@@ -66,12 +66,12 @@ def save_png(
     with atomic_file(path) as f: Image.fromarray(pixels).save(f, 'PNG', pnginfo=info)
 
 # %% ../nbs/00h_figures.ipynb #2e6c65a7
-def _seen(artist):
+def _artists(artist):
     "All below it that may be seen: ticks of axes that are off, many on a sheet of images, are not even made."
     for o in artist.get_children():
         yield o
         off = o in (getattr(artist, 'xaxis', None), getattr(artist, 'yaxis', None)) and not artist.axison
-        if not off: yield from _seen(o)
+        if not off: yield from _artists(o)
 
 @cache
 def _plain_figure():
@@ -81,7 +81,7 @@ def _plain_figure():
     from matplotlib.text import Text
     class PlainFigure(Figure):
         def draw(self, renderer):
-            for o in _seen(self):
+            for o in _artists(self):
                 if isinstance(o, Text): o.set_parse_math(False)
             with rc_context({'text.parse_math': False}):
                 return super().draw(renderer) # ticks are made as they are drawn

@@ -337,8 +337,7 @@ def fit_phases(
     s:Settings,
     folder:RunFolder,
     cache:Cache,
-    stop:StopRequested,
-    group:Group,
+    stop:StopRequested, group:Group,
 )->Generator:
     "Both phases, from wherever the newest checkpoint is."
     t, conditions = s.training, cache.conditions
@@ -351,12 +350,10 @@ def fit_phases(
     state = group.from_first(newest_checkpoint(folder.checkpoints) if group.first else {})
     model = make_model(s, conditions).to(device)
     rows = state['callbacks']['history']['rows'] if state else []
-
     def learner(phase, name, draw, *cbs):
         form = step_form(s, folder, phase, name, cache, group, bool(state))
         return make_learner(s, folder, dls, phase.to(memory_format=form.memory), name, stop, draw, *cbs,
                             rows=rows if name == 'prior' else (), board=board, group=group, form=form)
-
     if state.get('phase') != 'prior':
         watched = [v.to(device) for v in images_at(cache, cache.rows('valid')[:256])]
         phase = make_autoencoder_phase(s, model).to(device)
@@ -365,7 +362,6 @@ def fit_phases(
                         [LatentWatch(*watched, board=board)])
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
-
     two = s.model.levels == 2 and t.prior_epochs > 0
     if state: model.keep_flags(kept_flags(state['model']))
     elif two: keep_read_flags(model, cache, group)
