@@ -373,7 +373,8 @@ def _override(values, text):
     if not eq or not dot: raise InputError(f"override {text!r}: write it as block.key=value, "
                                            "for example training.num_epochs=2; a value "
                                            "with a space in it stands in quotes: data.archive='/my archive'")
-    plain = getattr(getattr(Settings(), block, None), name, None).__class__ is str and value[:1] not in ('"', "'")
+    kinds = {f.name: f.type for f in fields(b)} if (b := getattr(Settings(), block, None)) else {}
+    plain = kinds.get(name) is str and value[:1] not in ('"', "'")
     _put(values, block, {name: value if plain or value == '' else read_yaml(value, f"override {text!r}")})
 
 def _put(values, block, vals):
