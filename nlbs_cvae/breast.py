@@ -335,7 +335,7 @@ _TAIL, _TAIL_FALL = .06, .2 # its greatest width as a share of the image's; how 
 def _without_tails(mask, grey):
     "The mask (h,w) uint8 without narrow, sharp, straight ends at the chest wall."
     wall = chest_wall(mask)
-    if wall is None: return mask
+    if wall is None or not mask.any(): return mask
     seen, grey = (mask, grey) if wall == 'left' else (mask[:, ::-1], grey[:, ::-1])
     first, wide = int(seen.any(0).argmax()), max(4, round(_TAIL*mask.shape[1]))
     band, grey = seen[:, first:first + wide + 1], grey[:, first:first + wide + 3]
