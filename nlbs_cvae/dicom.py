@@ -481,4 +481,5 @@ def check_kinds(ds, path, kinds):
         if kind not in kinds: raise ImageFault(kind, path, f'{where}; the key kinds of a mapping says what is kept')
 
 # %% ../nbs/01_dicom.ipynb #47777de3
-__getattr__ = moved(__name__, pixels='grey_table read_dicom read_raster is_raster read_image read_sample', images='Mammogram')
+__getattr__ = moved(__name__, images='Mammogram',
+                    pixels='grey_table read_dicom read_raster is_raster read_image read_sample')

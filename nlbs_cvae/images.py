@@ -55,7 +55,8 @@ def broken(
 class Mammogram:
     "One calibrated image, upright as its file says; nothing cropped."
     pixels:np.ndarray           # float32 (H,W) in [0,1], bright is dense; 0 where `valid` is false
-    valid:np.ndarray|None=field(default_factory=lambda: None) # bool (H,W), false where padding; None: every pixel was measured; or a function that says so
+    # bool (H,W), false where padding; None: every pixel was measured; or a function that says so
+    valid:np.ndarray|None=field(default_factory=lambda: None)
     laterality:str|None=None    # 'L' or 'R'
     view:str|None=None          # 'CC', 'MLO', 'ML', …
     age:float|None=None         # years
@@ -68,7 +69,8 @@ class Mammogram:
         if callable(self.valid): self.measured = self.__dict__.pop('valid')
 
     def __getattr__(self, name): # asked for what isn't there, or not yet
-        if name != 'valid' or 'measured' not in self.__dict__: raise AttributeError(f'{type(self).__name__} has no {name!r}')
+        if name != 'valid' or 'measured' not in self.__dict__:
+            raise AttributeError(f'{type(self).__name__} has no {name!r}')
         self.valid = self.__dict__.pop('measured')()
         return self.valid
 

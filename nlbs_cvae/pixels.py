@@ -301,9 +301,9 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
     ids, spacing = {k: h[k] for k in ('patient_id', 'study_uid', 'sop_uid')}, h['spacing']
     if way > 4 and spacing: spacing = spacing[::-1]
     return Mammogram(upright(pixels, way), partial(_measured, words, padded, way), h['laterality'], h['view'],
-                     h['age'],
-                     route, spacing, ids, lay)
+                     h['age'], route, spacing, ids, lay)
 
+# %% ../nbs/01a_pixels.ipynb #measured1
 def _measured(words, padded, way):
     "Which pixels aren't padding, upright, bool (H,W); None where all were measured."
     valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None

@@ -24,7 +24,7 @@ class Extra(Callback):
 # fp16 with a scaled loss, as on a GPU without bf16; a gradient in each phase that isn't a number; it may die on the way
 AMP = 'training.use_amp=true'
 NAN_GRADIENTS = '''
-training.MixedPrecision = lambda: callbacks.MixedPrecision(half=True)
+training.MixedPrecision = lambda half: callbacks.MixedPrecision(half=True)
 class Extra(Callback):
     order = -6 # before the gradients are brought back to scale
     def before_step(self):
