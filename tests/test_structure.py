@@ -64,7 +64,7 @@ def test_no_output_names_the_machine(path):
     said = {c.id: found[0] for c in cells(path, 'code') for o in c.outputs if (found := MACHINE.search(output_text(o)))}
     assert not said, 'print it within `without_folders` (00_core)'
 
-@pytest.mark.parametrize('text', ['/home/anna/x.py', '/root/.cache', '/work/main/nbs', '/Users/anna/a', '/tmp/tmpk0jvssb2/cli', "'/tmp/ipykernel_3/1.py:3'",
+@pytest.mark.parametrize('text', ['/home/anna/x.py', '/root/.cache', '/scratch/anna/nbs', '/Users/anna/a', '/tmp/tmpk0jvssb2/cli', "'/tmp/ipykernel_3/1.py:3'",
                                   '.venv/lib/python3.11/site-packages/torch/x.py:8: UserWarning', 'C:\\Users\\anna', '(/var/folders/x)'])
 def test_a_machine_is_recognised(text): assert MACHINE.search(output_text(dict(text=text)))
 
