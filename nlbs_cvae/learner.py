@@ -199,12 +199,16 @@ def choose_form(
 )->Form:
     "The form that a trial finds the quickest; the only one that is allowed needs none."
     if len(allowed) == 1: return allowed[0]
-    start, tried = time.perf_counter(), {}
-    once, _ = time_form(phase, allowed[0], x[:1], codes[:1], rows[:1], 1)
-    n = int(min(len(x), max(1, seconds/(6*len(allowed)*once)))) # images: as many as the time allows
-    for form in allowed:
-        if tried and time.perf_counter() - start > seconds: break
-        tried[form] = time_form(phase, form, x[:n], codes[:n], rows[:n], most=4*n*once)
+    start, tried, n = time.perf_counter(), {}, 1
+    try:
+        once, _ = time_form(phase, allowed[0], x[:1], codes[:1], rows[:1], 1)
+        n = int(min(len(x), max(1, seconds/(6*len(allowed)*once)))) # images: as many as the time allows
+        for form in allowed:
+            if tried and time.perf_counter() - start > seconds: break
+            tried[form] = time_form(phase, form, x[:n], codes[:n], rows[:n], most=4*n*once)
+    except torch.OutOfMemoryError: tried = {}
+    if not tried and n == 1: return allowed[0]
+    if not tried: return choose_form(phase, allowed, x[:n//2], codes[:n//2], rows[:n//2], seconds)
     best = quickest(tried)
     logging.getLogger('nlbs_cvae').info('form of a step: %s (milliseconds an image: %s)', best,
                                         '; '.join(f'{f} {1e3*s/n:.1f}' for f, (s, _) in tried.items()))

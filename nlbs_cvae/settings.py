@@ -173,7 +173,7 @@ class TrainingSettings:
     save_minutes:float = setting(10.0, "most minutes between two writes of last.pth", ge=0)
     keep:int = setting(3, "newest of the kept checkpoints that stay, beside best and last (-1: all)", ge=-1)
     seed:int = setting(42, "of all noise", ge=0)
-    deterministic:bool = setting(False, "the same bits on CUDA, run after run (slower)")
+    deterministic:bool = setting(False, "the same bits, run after run, on CUDA too: no form by trial (slower)")
     tensorboard:bool = setting(True, "write logs/tensorboard")
 
 # %% ../nbs/00a_settings.ipynb #b4e0940e
