@@ -356,7 +356,7 @@ def _upon_breast(edges, mask):
 
 # %% ../nbs/01g_breast.ipynb #a73e8862
 def reduced_mask(small):
-    "The breast in a small image (h,w) uint8, and the share of the image that may be a label on it."
+    "The breast (h,w) uint8 in a small image (h,w) in [0,1], and the share of the image that may be a label on it."
     level = air_level(small)
     if level is None: return np.ones(small.shape, np.uint8), 0.
     soft = cv2.GaussianBlur(small, (3, 3), 0)
