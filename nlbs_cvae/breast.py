@@ -62,7 +62,8 @@ def reduced(pixels, valid=None):
 
 def _pieces(above):
     "The connected piece that is the breast (H,W) uint8."
-    n, labels = cv2.connectedComponents(above, connectivity=4, ltype=cv2.CV_16U) # OpenCV's own statistics take four times as long
+    # OpenCV's own statistics take four times as long
+    n, labels = cv2.connectedComponents(above, connectivity=4, ltype=cv2.CV_16U)
     if n == 1: return above
     areas, margin = np.bincount(labels.ravel())[1:], int(.03*above.shape[1]) + 1
     touches = np.zeros(n, bool)
@@ -148,7 +149,8 @@ def edges(self:_Side, at_wall):
     runs = [np.arange(a, b) for a, b in _runs(on & ~jump, not at_wall) if b - a >= max(10, .05*n)]
     if len(runs) > 1: runs.insert(0, np.concatenate(runs)) # all of them are one line, or each one of its own
     if at_wall: runs += [low for places in runs if 10 <= len(low := self._lowest(places)) < len(places)]
-    elif (on & jump).any(): runs += [np.arange(a, b) for a, b in _runs(on & ~jump, 0) if b - a >= .2*n] # long ones that end in a jump
+    elif (on & jump).any(): # long ones that end in a jump
+        runs += [np.arange(a, b) for a, b in _runs(on & ~jump, 0) if b - a >= .2*n]
     beside = [self._edge(places[on[places]], self.calm) for places in runs]
     return [(*e, False) for e in beside if e] + [(*e, at_wall) for e in self._upon(at_wall) if e]
 
@@ -206,23 +208,26 @@ def follow(self:_Side,
     sharp, white = np.median(fall[at]), np.median(self.grey[i[at] - 2, at])
     if sharp < least: return None
     outside, inside = np.median(self.grey[i[at]//3, at]), np.median(self.grey[i[at] + 1, at])
-    if inside > .1 and np.median(y[at]) > 6 and .5*inside < outside < inside + .3*sharp: return None # a scratch in tissue
+    if inside > .1 and np.median(y[at]) > 6 and .5*inside < outside < inside + .3*sharp: # a scratch in tissue
+        return None
     beside = self.air & (self.last > 0) & (np.abs(self.last - y) <= 2.5)
     over = ~beside & (cv2.blur((fall > max(.2*sharp, .05)).astype(np.float32)[None], (15, 1))[0] > .7)
-    if not at_wall and beside.sum() < 5 and sharp < .5 and len(at) < .4*n: return None # bright skin that the nipple has flattened
+    if not at_wall and beside.sum() < 5 and sharp < .5 and len(at) < .4*n: # bright skin that the nipple has flattened
+        return None
     covers = beside | over
     for a, b in _runs(covers, max(4, n//16)): # upon the breast only what hangs together with the strip itself
         if not beside[a:b].any() and (b <= at[0] or a > at[-1]): covers[a:b] = False
     near = self.grey[np.clip(i[at] + np.arange(-4, 4)[:, None], 0, len(self.grey) - 1), at] # (8,k)
     true = y + np.median(i[at] - 3 + (near[:-1] - near[1:]).argmax(0) - y[at]) # where it falls most
     rest = ~self.air # a strip that covers all of the air goes on under a breast that is as white, or falls a little
-    through = not rest.any() or np.median(fall[rest]) > .03 or np.median(self.grey[i[rest] - 2, places[rest]]) > .85*white
+    through = (not rest.any() or np.median(fall[rest]) > .03
+               or np.median(self.grey[i[rest] - 2, places[rest]]) > .85*white)
     if through and covers[self.air].sum() > .9*self.air.sum() and self.air.mean() > .3: covers = covers | rest
     return covers, y + 1, true
 
 # %% ../nbs/01g_breast.ipynb #529bef85
 def _cut_edges(small, above):
-    "Rows and columns (top, bottom, left, right) inside the film's edges; which pixels are such, at the wall and elsewhere (2,h,w) bool."
+    "The box (top, bottom, left, right) inside the film's edges; where these are, at the wall and elsewhere (2,h,w)."
     (h, w), edges = small.shape, np.zeros((2, *small.shape), bool)
     wall, cut = chest_wall(above), {}
     views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
@@ -296,7 +301,7 @@ def _suspects(piece, steep, grey, radius, wall):
 
 # %% ../nbs/01g_breast.ipynb #fea385b9a
 def _without_attached(piece, grey):
-    "The breast (H,W) uint8 without labels that hang on it; which pixels (H,W) uint8 look like a large one, gone or not."
+    "The breast (H,W) uint8 without labels that hang on it; which pixels (H,W) look like a large one, gone or not."
     size, wall, square = (piece.shape[1]//2, piece.shape[0]//2), chest_wall(piece), np.ones((5, 5), np.uint8)
     if min(size) < 8: return piece, np.zeros_like(piece)
     half = (cv2.resize(piece*255, size, interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
@@ -310,7 +315,8 @@ def _without_attached(piece, grey):
         near = cv2.dilate(gone, square) > 0 # what hangs on a label goes with it
         for which, like, large in found:
             if like > .65 and large: doubtful[which] = 1
-            if like > 1 or (which & near).any(): gone[cv2.dilate(which.astype(np.uint8), square) > 0] = 1 # with its root
+            if like > 1 or (which & near).any(): # it goes, with its root
+                gone[cv2.dilate(which.astype(np.uint8), square) > 0] = 1
     def full(x): return cv2.resize(x, piece.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful)
 
@@ -322,7 +328,8 @@ def _breast(above, grey):
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     piece = _pieces(cv2.morphologyEx(above, cv2.MORPH_OPEN, disk))
     piece = cv2.dilate(piece, disk) & above # what the opening took off the breast itself
-    tall = [np.ptp(np.flatnonzero(x.any(1))) if x.any() else 0 for x in np.array_split(piece, 8, axis=1)[::7]] # dark fat is no wall
+    ends = np.array_split(piece, 8, axis=1)[::7] # dark fat is no wall
+    tall = [np.ptp(np.flatnonzero(x.any(1))) if x.any() else 0 for x in ends]
     filled, closed = _filled(piece), _filled(piece, 'left' if tall[0] > tall[1] else 'right')
     whole = closed if closed.sum() > 1.01*filled.sum() else filled
     piece, doubtful = _without_attached(whole, grey)
@@ -345,7 +352,9 @@ def _without_tails(mask, grey):
         if len(ends) < 3: continue
         fall = grey[ends, :-2] - grey[ends, 2:]
         at = fall.argmax(1)
-        if np.median(fall.max(1)) > _TAIL_FALL and np.median(np.abs(at - np.median(at))) <= 1: band[ends, :int(np.median(at)) + 3] = 0 # skin beyond stays
+        end = np.median(at)
+        if np.median(fall.max(1)) > _TAIL_FALL and np.median(np.abs(at - end)) <= 1:
+            band[ends, :int(end) + 3] = 0 # skin beyond stays
     return mask
 
 def _upon_breast(edges, mask):

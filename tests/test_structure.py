@@ -88,8 +88,6 @@ def test_runner(path):
     assert not any(c.outputs or c.execution_count for c in code), 'a runner is kept without outputs'
     assert len(code) <= 16
 
-WIDE = ('breast',) # a room whose lines are still to be broken
-
 def library(): return [p for p in sorted((ROOT/'nlbs_cvae').glob('[!_]*.py'))]
 
 @pytest.mark.parametrize('path', library(), ids=lambda p: p.stem)
@@ -101,7 +99,7 @@ def test_a_room_is_small(path):
     cut = [cell.strip().splitlines() for cell in re.split(r'^# %% .*$', text, flags=re.MULTILINE)[1:]]
     assert not {len(body): body[0] for body in cut if len(body) > 40}
     long = [l for l in lines if len(l) > 120 and not l.startswith(('__all__', '"""'))] # these nbdev writes
-    assert path.stem in WIDE or not long
+    assert not long
 
 def test_a_name_stands_for_one_thing():
     "A word that two rooms define has two meanings. Methods are patched onto their class, never assigned to it afterwards."
