@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['warmup_cosine', 'KLAnnealing', 'AdversarialStart', 'MixedPrecision', 'SafeGradients', 'learned_weights',
            'move_average', 'put_weights', 'AveragedWeights', 'averaged', 'History', 'write_history', 'EpochLog',
-           'Status', 'Progress', 'Best', 'EarlyStop', 'Checkpoint', 'resume', 'StopRequested', 'Gallery', 'LatentWatch']
+           'Status', 'Progress', 'Best', 'EarlyStop', 'Checkpoint', 'resume', 'StopRequested', 'Gallery']
 
 # %% ../nbs/04c_callbacks.ipynb #callbacksx
 import csv, io, logging, math, os, signal, threading, time
@@ -24,7 +24,7 @@ from .run import RunFolder
 from .checkpoints import copy_file, kept_checkpoints, rng_state, save_checkpoint, set_rng_state
 from .distributed import Group
 from .figures import REAL, save_sheet
-from .losses import active_units, kl_schedule
+from .losses import kl_schedule
 from .learner import PhaseLearner
 
 # %% ../nbs/04c_callbacks.ipynb #a71a76f0
@@ -476,24 +476,3 @@ class Gallery(Callback):
         for name, images in sheets.items():
             sheet = save_sheet(self.folder, f'epoch_{number:03d}', name, images)
             if self.board and (self.show_real or name not in REAL): self.board.add_image(name, sheet[None], number)
-
-# %% ../nbs/04c_callbacks.ipynb #e0f8c8fe
-class LatentWatch(Callback):
-    "Counts active units of z on validation images; an alarm when z has collapsed."
-    order = 60.5
-    def __init__(self,
-        x:Tensor,        # validation images (N,1,H,W)
-        codes:Tensor,    # (N,K)
-        least:int=2,     # fewer active units are an alarm
-        board=None,      # TensorBoard's SummaryWriter
-    ): self.x, self.codes, self.least, self.board = x, codes, least, board
-    def after_epoch(self):
-        with averaged(self.learn) as phase, torch.no_grad(), self.autocast():
-            batches = zip(self.x.split(64), self.codes.split(64))
-            mu = torch.cat([phase.model.encode(x, c).z.mu for x, c in batches]).float()
-        row = self.learn.history.rows[-1]
-        row['active_units'] = active_units(mu)
-        if self.board: self.board.add_histogram('latent/mu', mu, row['epoch'])
-        if row['active_units'] < self.least and self.pct_train > 0.5: logging.getLogger('nlbs_cvae').warning(
-            'epoch %d: only %d numbers of z are active: the posterior has collapsed, every sample will look the same; '
-            'lower training.kl_weight or set training.free_bits', row['epoch'], row['active_units'])

@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import InputError, rng
-from .settings import n_halvings
-from .layers import AttentionBlock, ConditionEmbedder, Downsample, GroupNorm, ResidualBlock, Stack, Upsample
+from .settings import band_levels, cell_size, n_halvings
+from .layers import (AttentionBlock, Bands, ConditionEmbedder, Downsample, GroupNorm, ResidualBlock, Stack,
+                              Upsample)
 
 # %% ../nbs/03_cvae.ipynb #4d9ec1d3
 class Normal(NamedTuple):
@@ -59,7 +60,7 @@ class Draws:
 
 # %% ../nbs/03_cvae.ipynb #e6039ed0
 def widths(
-    channels:int,     # at half of the image's size
+    channels:int,     # at the bands' size
     max_channels:int, # the limit
     n:int,            # sizes
 )->list:              # from the finest to the coarsest
@@ -79,24 +80,25 @@ def _blocks(c_in, c_out, cond_dim, n, size):
 
 # %% ../nbs/03_cvae.ipynb #7f96da9f
 class Encoder(nn.Module):
-    "Image and condition to the distributions of z and u."
+    "Bands and condition to the distributions of z and u."
     def __init__(self,
-        shape,                 # height and width of the image
-        widths,                # channels at each size, finest first
+        bands:int,             # how many
+        shape,                 # their height and width
+        widths,                # channels at each size, the bands' first
         latent_dim:int,        # numbers in z
         grid_channels:int,     # channels of u; 0: no u
-        grid_level:int,        # size at which u lives: 0 is half, 1 a quarter …
+        grid_level:int,        # size at which u lives: 0 is the bands', 1 half of it …
         cond_dim:int,          # width of the condition embedding
         blocks:int=1,          # residual blocks a size
     ):
         super().__init__()
         self.fine, self.coarse = Stack(), Stack()
-        c, size = 1, shape
+        c, size = bands, shape
         for i, w in enumerate(widths):
-            size = size[0]//2, size[1]//2
+            if i: size = size[0]//2, size[1]//2
             stack = self.fine if i <= grid_level else self.coarse
-            down = nn.Conv2d(1, w, 4, 2, 1) if i == 0 else Downsample(c, w)
-            stack.extend([down, *_blocks(w, w, cond_dim, blocks, size)])
+            enter = Downsample(c, w) if i else nn.Conv2d(c, w, 3, padding=1)
+            stack.extend([enter, *_blocks(w, w, cond_dim, blocks, size)])
             c = w
         c_grid, c_z = widths[grid_level], 32
         self.to_u = None
@@ -106,10 +108,10 @@ class Encoder(nn.Module):
                                   nn.Linear(c_z*size[0]*size[1], 2*latent_dim))
 
     def forward(self,
-        x:Tensor,    # images (B,1,H,W) in [-1,1]
-        cond:Tensor, # condition embedding (B,cond_dim)
+        bands:Tensor, # (B,bands,h,w), of unit variance
+        cond:Tensor,  # condition embedding (B,cond_dim)
     )->Posterior:
-        h = self.fine(x, cond)
+        h = self.fine(bands, cond)
         u = normal(self.to_u(h)) if self.to_u is not None else None
         return Posterior(normal(self.to_z(self.coarse(h, cond))), u)
 
@@ -143,27 +145,27 @@ class Layout(nn.Module):
 
 # %% ../nbs/03_cvae.ipynb #38c8026f
 class Decoder(nn.Module):
-    "Texture grid, global latent and condition to an image."
+    "Texture grid, global latent and condition to bands."
     def __init__(self,
-        widths,            # channels at each size, finest (half of the image) first, the grid's last
+        bands:int,         # how many
+        widths,            # channels at each size, the bands' first, the grid's last
         grid_channels:int, # channels of u
         cond_dim:int,      # width of the embedding of z and c
-        blocks:int=1,      # residual blocks a size
+        blocks:int=1,      # residual blocks a size, and one more
     ):
         super().__init__()
-        c = widths[-1]
-        layers = [nn.Conv2d(grid_channels, c, 3, padding=1),
-                  *[ResidualBlock(c, c, cond_dim) for _ in range(blocks + 1)]]
-        for w in [*reversed(widths[:-1]), widths[0]]:
-            layers += [Upsample(c, w), *[ResidualBlock(w, w, cond_dim) for _ in range(blocks)]]
+        c, layers = grid_channels, []
+        for i, w in enumerate(reversed(widths)):
+            layers += [Upsample(c, w) if i else nn.Conv2d(c, w, 3, padding=1),
+                       *[ResidualBlock(w, w, cond_dim) for _ in range(blocks + 1)]]
             c = w
         self.grow = Stack(layers)
-        self.out = nn.Sequential(GroupNorm(c), nn.SiLU(), nn.Conv2d(c, 1, 3, padding=1))
+        self.out = nn.Sequential(GroupNorm(c), nn.SiLU(), nn.Conv2d(c, bands, 3, padding=1))
 
     def forward(self,
         u:Tensor,    # texture grid (B,grid_channels,h,w)
         cond:Tensor, # embedding of z and c (B,cond_dim)
-    )->Tensor:       # image (B,1,H,W), about [-1,1]
+    )->Tensor:       # (B,bands,…), about of unit variance
         return self.out(self.grow(u, cond)).float()
 
 # %% ../nbs/03_cvae.ipynb #614417e2
@@ -181,32 +183,34 @@ class ConditionalVAE(nn.Module):
     def __init__(self,
         sizes,                  # codes of each condition, unknown included: `Conditions.sizes`
         resolution=(64, 64),    # height and width of the images
-        latent_dim:int=128,     # numbers in z
+        latent_dim:int=64,      # numbers in z
         levels:int=2,           # 1: z alone; 2: a texture grid u below it
-        grid_factor:int=4,      # pixels of the image on a side of a grid cell
-        grid_channels:int=4,    # channels of u
-        channels:int=32,        # feature maps at half of the image's size
-        max_channels:int=256,   # most feature maps
+        grid_factor:int=0,      # pixels of the image on a side of a grid cell; 0: `cell_size` of the images
+        grid_channels:int=0,    # channels of u; 0: as many as a cell is wide
+        channels:int=64,        # feature maps at the bands' size
+        max_channels:int=128,   # most feature maps
         blocks:int=1,           # residual blocks a size
         cond_dim:int=128,       # width of the condition embedding
         cond_dropout:float=0.1, # share of conditions hidden in training
         checkpoint_activations:bool=False, # less memory, more time
     ):
         super().__init__()
-        self.config = dict(sizes=list(sizes), resolution=list(resolution), latent_dim=latent_dim, levels=levels,
-                           grid_factor=grid_factor, grid_channels=grid_channels, channels=channels,
-                           max_channels=max_channels, blocks=blocks, cond_dim=cond_dim,
-                           cond_dropout=cond_dropout, checkpoint_activations=checkpoint_activations)
-        n = n_halvings(resolution)
-        level, w = int(math.log2(grid_factor)) - 1, widths(channels, max_channels, n)
-        self.resolution, self.levels, self.latent_dim = tuple(resolution), levels, latent_dim
-        self.cond_dropout = cond_dropout
-        self.grid_shape = (grid_channels, resolution[0]//grid_factor, resolution[1]//grid_factor)
+        n, shape, self.bands = n_halvings(resolution), tuple(resolution), Bands(band_levels(resolution))
+        cell = grid_factor or cell_size(shape)
+        c_u = grid_channels or cell
+        self.config = dict(sizes=list(sizes), resolution=list(shape), latent_dim=latent_dim, levels=levels,
+                           grid_factor=cell, grid_channels=c_u, channels=channels, max_channels=max_channels,
+                           blocks=blocks, cond_dim=cond_dim, cond_dropout=cond_dropout,
+                           checkpoint_activations=checkpoint_activations)
+        level, w = int(math.log2(cell)) - self.bands.levels, widths(channels, max_channels, n - self.bands.levels + 1)
+        self.resolution, self.levels, self.latent_dim, self.cond_dropout = shape, levels, latent_dim, cond_dropout
+        self.grid_shape = (c_u, *(s//cell for s in shape))
         self.embed = ConditionEmbedder(sizes, cond_dim)
         self.embed_z = nn.Linear(latent_dim, cond_dim)
-        self.encoder = Encoder(resolution, w, latent_dim, grid_channels if levels == 2 else 0, level, cond_dim, blocks)
-        self.layout = Layout([s//2**n for s in resolution], w[level:], latent_dim, grid_channels, cond_dim, blocks)
-        self.decoder = Decoder(w[:level + 1], grid_channels, cond_dim, blocks)
+        self.encoder = Encoder(self.bands.n, [s//2**self.bands.levels for s in shape], w, latent_dim,
+                               c_u if levels == 2 else 0, level, cond_dim, blocks)
+        self.layout = Layout([s//2**n for s in shape], w[level:], latent_dim, c_u, cond_dim, blocks)
+        self.decoder = Decoder(self.bands.n, w[:level + 1], c_u, cond_dim, blocks)
         self.finding_net = None # where findings lie: `with_findings` gives the model one
         for m in self.modules():
             if isinstance(m, Stack): m.recompute = checkpoint_activations
@@ -220,7 +224,7 @@ def encode(self:ConditionalVAE,
     "q(z|x,c) and q(u|x,c)."
     if tuple(x.shape[1:]) != (1, *self.resolution):
         raise InputError(f"images of shape {tuple(x.shape[1:])}: this model takes {(1, *self.resolution)}")
-    return self.encoder(x, F.silu(self.embed(c)))
+    return self.encoder(self.bands(x), F.silu(self.embed(c)))
 
 @patch
 def condition(self:ConditionalVAE,
@@ -245,7 +249,7 @@ def decode(self:ConditionalVAE,
     c:Tensor, # (B,K)
 )->Tensor:    # (B,1,H,W)
     "The mean of p(x|u,z,c): the image."
-    return self.decoder(u, self.condition(z, c))
+    return self.bands.inverse(self.decoder(u, self.condition(z, c)))
 
 # %% ../nbs/03_cvae.ipynb #6c1d03b6pb
 @patch

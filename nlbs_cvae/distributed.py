@@ -245,13 +245,17 @@ def processes(
     group = Group(rank, size, store)
     try:
         with group.watched(): yield group
+    finally:
         group._leave()
-    finally: dist.destroy_process_group()
+        dist.destroy_process_group()
 
 @patch
 def _leave(self:Group):
     "The first process holds what is said: it goes last, or some seconds after one that is gone without a word."
-    left, until = self.store.add('left', 1), time.monotonic() + 5
-    while self.first and left < self.size and not self._word() and time.monotonic() < until:
-        time.sleep(.1)
-        left = self.store.add('left', 0)
+    until = time.monotonic() + 5
+    try:
+        left = self.store.add('left', 1)
+        while self.first and left < self.size and time.monotonic() < until:
+            time.sleep(.1)
+            left = self.store.add('left', 0)
+    except RuntimeError: pass # nobody holds it any more

@@ -16,51 +16,51 @@ from .conditions import Conditions
 from .distributed import Group
 from .cache import Cache
 from .dataset import images_at
-from .layers import GroupNorm, fine_part
+from .layers import GroupNorm
 from .cvae import ConditionalVAE
 
 # %% ../nbs/03a_findings.ipynb #d1fdf979
 class FindingNet(nn.Module):
-    "Image to maps of where its flags show, one map a flag."
+    "An image's bands to maps of where its flags show, one map a flag."
     def __init__(self,
-        shape,       # height and width of the image
-        flags,       # conditions (their numbers) of values 0 and 1
-        cells:int=16 # of a map, on the shorter side
+        bands:int,       # how many
+        shape,           # their height and width
+        flags,           # conditions (their numbers) of values 0 and 1
+        channels:int=64, # feature maps
     ):
         super().__init__()
-        halvings = max(0, int(math.log2(min(shape)/cells)) - 1) # to twice the cells: their maximum is taken
-        layers, c = [], 2
-        for i in range(halvings + 2):
-            c_out, stride = min(16*2**i, 64), 2 if i < halvings else 1
-            layers += [nn.Conv2d(c, c_out, 3, stride, 1), GroupNorm(c_out), nn.SiLU()]
-            c = c_out
+        layers, c = [], bands
+        for _ in range(3):
+            layers += [nn.Conv2d(c, channels, 3, padding=1), GroupNorm(channels), nn.SiLU()]
+            c = channels
         self.scores = nn.Sequential(*layers, nn.Conv2d(c, len(flags), 1))
         nn.init.constant_(self.scores[-1].bias, -2.) # findings are rare
-        self.shape = (len(flags), *(s//2**(halvings + 1) for s in shape))
+        self.pool = 2 if min(shape) >= 32 else 1     # scores to a cell of the map, whose greatest is taken
+        self.shape = (len(flags), *(s//self.pool for s in shape))
         self.register_buffer('flags', torch.tensor(flags))
         self.register_buffer('rate', torch.full((len(flags),), .5)) # share of the training images with the flag
 
     @torch.no_grad()
     def maps(self,
-        x:Tensor, # images (B,1,H,W) in [-1,1]
-    )->Tensor:    # (B,F,h,w) in [0,1]: 0 up to even odds, 1 where it is sure
+        bands:Tensor, # of images (B,bands,h,w)
+    )->Tensor:        # (B,F,*shape[1:]) in [0,1]: 0 up to even odds, 1 where it is sure
         "Where the flags show: the map m."
-        return F.max_pool2d((2*self(x).sigmoid() - 1).clamp_min(0), 2)
+        return F.max_pool2d((2*self(bands).sigmoid() - 1).clamp_min(0), self.pool)
 
 # %% ../nbs/03a_findings.ipynb #d1fdf979pa
 @patch
 def forward(self:FindingNet,
-    x:Tensor, # images (B,1,H,W) in [-1,1]
-)->Tensor:    # (B,F,2h,2w): log-odds that the flag is set, by this place alone, as if half of all images had it
-    return self.scores(torch.cat([x, fine_part(x)], 1)).float()
+    bands:Tensor, # of images (B,bands,h,w)
+)->Tensor:        # (B,F,h,w): log-odds that the flag is set, by this place alone, as if half of all images had it
+    return self.scores(bands).float()
 
 @patch
 def image_scores(self:FindingNet,
-    x:Tensor,  # images (B,1,H,W) in [-1,1]
-    top:int=4, # cells that count
-)->Tensor:     # (B,F): log-odds that the flag is set, as if half of all images had it
+    bands:Tensor, # of images (B,bands,h,w)
+    top:int=4,    # cells that count
+)->Tensor:        # (B,F): log-odds that the flag is set, as if half of all images had it
     "Mean of the greatest cells."
-    return self(x).flatten(2).topk(top).values.mean(-1)
+    return self(bands).flatten(2).topk(top).values.mean(-1)
 
 @patch
 def keep(self:FindingNet,
@@ -80,7 +80,9 @@ def with_findings(
 )->ConditionalVAE:
     "The model, with a net that looks for the findings of these flags."
     model.config['flags'] = list(flags)
-    if flags: model.finding_net = FindingNet(model.resolution, list(flags))
+    if flags:
+        bands = model.bands
+        model.finding_net = FindingNet(bands.n, [s//2**bands.levels for s in model.resolution], list(flags))
     return model
 
 def model_from(
@@ -89,6 +91,7 @@ def model_from(
     "A model made anew from its configuration, weights untrained."
     return with_findings(ConditionalVAE(**{k: v for k, v in config.items() if k != 'flags'}), config.get('flags', []))
 
+# %% ../nbs/03a_findings.ipynb #e122a628
 @patch(as_prop=True)
 def flags(self:ConditionalVAE)->list: # of ints
     "Conditions (their numbers) that have a map."
@@ -98,6 +101,13 @@ def flags(self:ConditionalVAE)->list: # of ints
 def map_shape(self:ConditionalVAE)->tuple: # flags, height, width; None: no maps
     "Shape of m."
     return self.finding_net and self.finding_net.shape
+
+@patch
+def find(self:ConditionalVAE,
+    x:Tensor, # images (B,1,H,W) in [-1,1]
+)->Tensor:    # m (B,F,h,w) in [0,1]; None for a model without
+    "Where findings lie."
+    return self.finding_net and self.finding_net.maps(self.bands(x))
 
 @patch
 def keep_flags(self:ConditionalVAE,
@@ -137,7 +147,8 @@ def read_flags(
     from scipy.stats import mannwhitneyu
     if not model.flags: return {}
     device, rows, readings = model.embed.unknown.device, cache.rows('valid')[:most], {}
-    score = lambda part: model.finding_net.image_scores(images_at(cache, part)[0].to(device)).cpu()
+    bands = lambda part: model.bands(images_at(cache, part)[0].to(device))
+    score = lambda part: model.finding_net.image_scores(bands(part)).cpu()
     scores = torch.cat([score(part) for part in np.array_split(rows, -(-len(rows)//64))]).numpy()
     for i, k in enumerate(model.flags):
         of_women = pd.Series(scores[:, i]).groupby([cache.codes[rows, k], cache.table.subject.to_numpy()[rows]]).mean()

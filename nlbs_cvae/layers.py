@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['GroupNorm', 'init_zero', 'FiLMLayer', 'ConditionEmbedder', 'hide_conditions', 'ResidualBlock', 'AttentionBlock',
-           'Downsample', 'Upsample', 'fine_part', 'Stack']
+           'Downsample', 'Upsample', 'Stack', 'Bands']
 
 # %% ../nbs/02_layers.ipynb #layersx
 import math
 
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -137,14 +138,6 @@ class Upsample(nn.ConvTranspose2d):
         self.weight.data = mix*torch.outer(ramp, ramp)
         nn.init.zeros_(self.bias)
 
-# %% ../nbs/02_layers.ipynb #cea17852
-def fine_part(
-    x:Tensor,       # images (B,1,H,W)
-    gain:float=8.,  # how much it is enlarged
-)->Tensor:          # (B,1,H,W)
-    "What a mean over 5x5 pixels smooths away, enlarged."
-    return gain*(x - F.avg_pool2d(F.pad(x, (2, 2, 2, 2), 'reflect'), 5, 1))
-
 # %% ../nbs/02_layers.ipynb #3cdad5ec
 class Stack(nn.ModuleList):
     "Layers one after the other; those that are conditional get the condition."
@@ -157,3 +150,55 @@ class Stack(nn.ModuleList):
             args = (x, cond) if isinstance(layer, (ResidualBlock, AttentionBlock)) else (x,)
             x = checkpoint(layer, *args, use_reentrant=False) if self.recompute and self.training else layer(*args)
         return x
+
+# %% ../nbs/02_layers.ipynb #735c361f
+class Bands(nn.Module):
+    "Images to wavelet bands of unit variance, and back: an orthonormal Haar packet."
+    def __init__(self,
+        levels:int, # halvings: 4**levels bands of 1/2**levels of the image's size
+    ):
+        super().__init__()
+        self.levels, self.n = levels, 4**levels
+        haar = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]).view(4, 2, 2)/2
+        basis = torch.ones(1, 1, 1) # (band, row, column) of a block
+        for _ in range(levels): # what was, in blocks of two by two
+            k, side = len(basis), basis.shape[-1]
+            basis = torch.einsum('kyx,oab->koaybx', basis, haar).reshape(4*k, 2*side, 2*side)
+        self.register_buffer('basis', basis.flatten(1), persistent=False)
+        self.register_buffer('mean', torch.zeros(self.n, 1, 1))
+        self.register_buffer('std', torch.ones(self.n, 1, 1))
+
+    def transform(self,
+        x:Tensor, # images (B,1,H,W)
+    )->Tensor:    # (B,n,H/2**levels,W/2**levels), as they are
+        "The orthonormal transform."
+        with torch.autocast(x.device.type, enabled=False): # exact, whatever the networks compute in
+            return torch.einsum('kp,bphw->bkhw', self.basis, F.pixel_unshuffle(x.float(), 2**self.levels))
+
+    def forward(self,
+        x:Tensor, # images (B,1,H,W)
+    )->Tensor:    # (B,n,h,w), of unit variance
+        return (self.transform(x) - self.mean)/self.std
+
+    def inverse(self,
+        bands:Tensor, # (B,n,h,w), of unit variance
+    )->Tensor:        # images (B,1,H,W)
+        "The image of these bands."
+        with torch.autocast(bands.device.type, enabled=False):
+            blocks = torch.einsum('kp,bkhw->bphw', self.basis, bands.float()*self.std + self.mean)
+            return F.pixel_shuffle(blocks, 2**self.levels)
+
+# %% ../nbs/02_layers.ipynb #1edb4605
+@patch
+@torch.no_grad()
+def measure(self:Bands,
+    batches, # of images (B,1,H,W)
+):
+    "Take mean and spread of each band from these images."
+    sums, n = 0, 0
+    for x in batches:
+        y = self.transform(x).double()
+        sums, n = sums + torch.stack([y.sum((0, 2, 3)), y.square().sum((0, 2, 3))]), n + y[:, 0].numel()
+    mean, square = (sums/n).view(2, -1, 1, 1)
+    self.mean.copy_(mean)
+    self.std.copy_((square - mean**2).clamp_min(0).sqrt().clamp_min(1e-3)) # a band that is black everywhere

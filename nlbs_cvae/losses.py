@@ -12,31 +12,43 @@ import math
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ConditionEmbedder, fine_part
+from .layers import Bands, ConditionEmbedder
 from .cvae import Normal, Output
 
 # %% ../nbs/04_losses.ipynb #2bd018db
 class ReconstructionLoss(nn.Module):
-    "Negative log-likelihood of the pixels, in nats an image."
+    "Negative log-likelihood of the image, in nats."
     def __init__(self,
-        kind:str='l1', # 'l1': Laplace; 'gaussian': normal; 'mse': normal with scale 0.1
+        kind:str='bands', # 'bands', 'l1': Laplace; 'bands_gaussian', 'gaussian': normal; 'mse': normal with scale 0.1
+        bands:Bands=None, # the model's, whose std tells their units; for the first two kinds
     ):
         super().__init__()
-        self.kind = kind
-        self.raw_scale = nn.Parameter(torch.tensor(math.log(0.1)/10), requires_grad=kind != 'mse')
+        self.kind, self.bands = kind, [bands] if 'bands' in kind else [] # a list: its buffers are the model's
+        start = torch.full((bands.n, 1, 1), .5) if self.bands else torch.tensor(.1)
+        self.raw_scale = nn.Parameter(start.log()/10, requires_grad=kind != 'mse')
 
     @property
     def log_scale(self)->Tensor:
-        "Logarithm of the scale, in units of [-1,1]; a tenfold parameter: it learns ten times as fast as weights do."
+        "Logarithm of the scales, of unit variance or of [-1,1]; tenfold parameters learn ten times as fast as weights."
         return (10*self.raw_scale).clamp(-7, 3)
+
+    @property
+    def pixel_scale(self)->Tensor:
+        "The scale as one number in units of [-1,1]; of bands, the root of their mean square."
+        s = self.log_scale.exp()
+        return (s*self.bands[0].std).square().mean().sqrt() if self.bands else s
 
     def forward(self,
         x_hat:Tensor, # reconstruction (B,1,H,W)
         x:Tensor,     # images (B,1,H,W)
     )->Tensor:        # (B,)
-        error, s = (x_hat - x).flatten(1), self.log_scale
-        if self.kind == 'l1': return (error.abs()*torch.exp(-s) + s + math.log(2)).sum(1)
-        return (0.5*error.square()*torch.exp(-2*s) + s + 0.5*math.log(2*math.pi)).sum(1)
+        error, s, unit = x_hat - x, self.log_scale, 0.
+        if self.bands:
+            bands, = self.bands
+            error, unit = bands.transform(error)/bands.std, bands.std.log()
+        if self.kind in ('l1', 'bands'): nll = error.abs()*torch.exp(-s) + s + math.log(2)
+        else: nll = 0.5*error.square()*torch.exp(-2*s) + s + 0.5*math.log(2*math.pi)
+        return (nll + unit).flatten(1).sum(1)
 
 # %% ../nbs/04_losses.ipynb #b6484ede
 def kl_normal(
@@ -94,13 +106,14 @@ class EdgeLoss(nn.Module):
 class VAELoss(nn.Module):
     "Reconstruction, KL and edges; a dict of named parts, each a mean over the batch."
     def __init__(self,
-        reconstruction:str='l1', # likelihood: 'l1', 'gaussian', 'mse'
-        edge_weight:float=1.,    # weight of the edges beside the likelihood
+        reconstruction:str='l1', # kind of likelihood, as in `ReconstructionLoss`
+        edge_weight:float=0.,    # weight of the edges beside the likelihood
         free_bits:float=0.,      # nats of each number of z that cost nothing
+        bands:Bands=None,        # the model's, for a likelihood of bands
     ):
         super().__init__()
-        self.reconstruction, self.kl, self.kl_z, self.edge = (ReconstructionLoss(reconstruction), KLDivergenceLoss(),
-                                                              KLDivergenceLoss(free_bits), EdgeLoss())
+        self.reconstruction, self.edge = ReconstructionLoss(reconstruction, bands), EdgeLoss()
+        self.kl, self.kl_z = KLDivergenceLoss(), KLDivergenceLoss(free_bits)
         self.edge_weight = edge_weight
 
     def forward(self,
@@ -111,8 +124,8 @@ class VAELoss(nn.Module):
         d, q, none = x[0].numel(), out.posterior, x.new_zeros(len(x))
         nll, edge = self.reconstruction(out.x_hat, x), self.edge(out.x_hat, x)
         kl_z, kl_u = self.kl_z(q.z), self.kl(q.u, out.prior_u) if q.u else none
-        scale = torch.exp(-self.reconstruction.log_scale.detach())
-        loss = (nll + kl_weight*(kl_z + kl_u))/d + self.edge_weight*scale*edge
+        loss = (nll + kl_weight*(kl_z + kl_u))/d
+        if self.edge_weight: loss = loss + self.edge_weight*edge/self.reconstruction.pixel_scale.detach()
         nll, kl_z, kl_u, edge, loss = (v.mean() for v in (nll, kl_z, kl_u, edge, loss))
         elbo = -(nll + kl_z + kl_u)
         return dict(loss=loss, reconstruction=nll, kl_z=kl_z, kl_u=kl_u, edge=edge, elbo=elbo,
@@ -129,6 +142,10 @@ def active_units(
 # %% ../nbs/04_losses.ipynb #ba254dd8
 class SlopeConv(nn.Conv2d):
     "A convolution divided by (an estimate of) its largest singular value, as a matrix of (out, in x kernel)."
+    def __init__(self, *args, **kwargs): # as of nn.Conv2d
+        super().__init__(*args, **kwargs)
+        self.weight.data *= 2 # half the learning rate
+
     def forward(self,
         x:Tensor, # (B,c_in,H,W)
     )->Tensor:    # (B,c_out,H,W)
@@ -150,29 +167,32 @@ class SlopeConv(nn.Conv2d):
 class PatchDiscriminator(nn.Module):
     "Patches of images under conditions to scores: above zero for real, below for made."
     def __init__(self,
-        sizes,          # codes of each condition, unknown included
-        channels:int=32,# feature maps at the image's size
+        sizes,           # codes of each condition, unknown included
+        bands:Bands,     # the model's
+        channels:int=64, # feature maps at the bands' size
     ):
         super().__init__()
-        c = channels
-        self.layers = nn.ModuleList([SlopeConv(2, c, 3, 1, 1), SlopeConv(c, 2*c, 4, 2, 1), SlopeConv(2*c, 4*c, 4, 2, 1),
-                                     SlopeConv(4*c, 4*c, 3, 1, 1)])
-        self.out, self.embed = SlopeConv(4*c, 1, 3, 1, 1), ConditionEmbedder(sizes, 4*c)
+        c, self.bands = channels, [bands] # a list: its buffers are the model's
+        self.layers = nn.ModuleList([SlopeConv(bands.n, c, 3, 1, 1), SlopeConv(c, 2*c, 4, 2, 1),
+                                     SlopeConv(2*c, 2*c, 3, 1, 1)])
+        self.fine_out, self.out = SlopeConv(c, 1, 3, 1, 1), SlopeConv(2*c, 1, 3, 1, 1)
+        self.embed = ConditionEmbedder(sizes, 2*c)
 
     def forward(self,
         x:Tensor,     # images (B,1,H,W)
         codes:Tensor, # (B,K)
-    )->Tensor:        # (B,1,H/4,W/4)
-        h = self.features(x)[-1]
+    )->Tensor:        # (B,h*w + h/2*w/2): a score a cell of the bands, and one for four of them
+        first, *_, last = self.features(x)
         # do patch and conditions agree? (Miyato & Koyama, 2018)
-        fits = (h*self.embed(codes)[..., None, None]).mean(1, keepdim=True)
-        return (self.out(h) + fits).float()
+        fits = (last*self.embed(codes)[..., None, None]).mean(1, keepdim=True)
+        return torch.cat([self.fine_out(first).flatten(1), (self.out(last) + fits).flatten(1)], 1).float()
 
     def features(self,
         x:Tensor, # images (B,1,H,W)
-    )->list:      # a feature map a layer: (B,C,H,W) … (B,4C,H/4,W/4)
+    )->list:      # a feature map a layer: (B,C,h,w), (B,2C,h/2,w/2), (B,2C,h/2,w/2)
         "What it looks at."
-        maps = [torch.cat([x, fine_part(x)], 1)]
+        bands, = self.bands
+        maps = [bands(x)*(bands.std/bands.std[1]).sqrt().clamp_max(1.5)] # the coarsest difference keeps unit variance
         for layer in self.layers: maps.append(F.leaky_relu(layer(maps[-1]), .2))
         return maps[1:]
 

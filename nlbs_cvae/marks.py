@@ -43,14 +43,17 @@ def _tissue(e):
                 f'{times:.1f} times; of reconstructions {row["reconstructions"]}.', rule)
 
 def _texture(e):
-    "Whether the power spectrum is right."
-    row, rule = e.scores['image_scores']['spectrum'], 'good up to 1.5 dB more than real against real, fair up to 4 dB'
-    s, r, slope = row['samples'], row['real'], e.scores['image_scores']['slope']
+    "Whether the power spectrum is right, and no grid shows in it."
+    rule = ('good up to 1.5 dB more than real against real and a grid of 1 dB more than in real images, '
+            'fair up to 4 and 3 dB')
+    rows = e.scores['image_scores']
+    (s, r), slope, grid = (rows['spectrum'][k] for k in ('samples', 'real')), rows['slope'], rows['grid']
     if s.value is None: return Mark('Texture', OPEN, f'Power spectrum: {s.note}.', rule)
-    return Mark('Texture', grade(s.value - r.value, 1.5, 4),
+    marks = grade(s.value - r.value, 1.5, 4), grade(grid['samples'].value - grid['real'].value, 1, 3)
+    return Mark('Texture', max(marks, key=[GOOD, FAIR, POOR].index),
                 f'Power spectrum {s.value:.1f} dB from the real one (other real women {r.value:.1f} dB); '
-                f'it falls with the power {slope["samples"].value:.2f} of frequency (real {slope["real"].value:.2f}).',
-                rule)
+                f'it falls with the power {slope["samples"].value:.2f} of frequency (real {slope["real"].value:.2f}). '
+                f'A grid stands {grid["samples"].value:.1f} dB out of it (real {grid["real"].value:.1f} dB).', rule)
 
 def _obedience(e):
     "Whether view and side are what was asked for; other conditions are in the table."

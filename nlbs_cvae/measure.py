@@ -28,8 +28,8 @@ from .folders import read_images, read_manifest
 from .requests import table_codes
 from .sampling import generate, load_generator
 from .extractors import Extractor, features, load_extractor
-from .metrics import (MINIMUM, Score, feature_scores, intensity_scores, privacy_scores, reconstruction_scores,
-                               spectrum_scores, spread_score)
+from .metrics import (MINIMUM, Score, feature_scores, grid_score, intensity_scores, privacy_scores,
+                               reconstruction_scores, spectrum_scores, spread_score)
 from .judge import fit_judge, obedience_scores, small, use_scores
 
 # %% ../nbs/06f_measure.ipynb #51e8cc67
@@ -220,7 +220,7 @@ def _by_condition(e, repeats):
 # %% ../nbs/06f_measure.ipynb #354bb3b1
 def measure_pixels(
     e:Evaluation,
-)->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope: {samples, reconstructions, real: Score}
+)->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope, grid: {samples, reconstructions, real: Score}
     "Variety, grey values and texture."
     b, columns = e.settings.evaluation.bootstrap, dict(samples=(e.fake[:e.n], None),
                                                        reconstructions=(e.rec, e.test.subjects),
@@ -228,9 +228,11 @@ def measure_pixels(
     scores = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b)
              for c, (x, who) in columns.items()}
     groups = dict(samples=e.fake_codes[:e.n], reconstructions=e.test.codes, real=e.other.codes)
-    for c, (x, who) in columns.items(): scores[c]['ms_ssim_pairs'] = spread_score(x, _group(groups[c]), who, repeats=b)
+    cell = e.generator.model.config['grid_factor']
+    for c, (x, who) in columns.items(): scores[c] |= dict(
+        ms_ssim_pairs=spread_score(x, _group(groups[c]), who, repeats=b), grid=grid_score(x, cell, who, b))
     return {k: {c: s[k] for c, s in scores.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum',
-                                                             'slope')}
+                                                             'slope', 'grid')}
 
 def _group(codes):
     "A number for each combination of the first two conditions: finer groups would hold single images."
@@ -291,7 +293,8 @@ COLUMN = dict(samples='samples', reconstructions='reconstructions', real='real a
 METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images', kid='KID (unbiased)',
               ms_ssim_pairs='likeness of pairs (MS-SSIM)', intensity='grey values off by, %',
               breast_area='breast area off by, %', spectrum='power spectrum off by, dB',
-              slope='exponent of the spectrum', closer_to_training='nearest to a training image',
+              slope='exponent of the spectrum', grid='grid in the spectrum, dB',
+              closer_to_training='nearest to a training image',
               membership_auc='membership AUC', near_duplicates='near duplicates', ssim='SSIM', ms_ssim='MS-SSIM',
               psnr='PSNR, dB', mae='absolute error')
 

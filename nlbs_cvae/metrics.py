@@ -6,7 +6,7 @@
 __all__ = ['MINIMUM', 'Score', 'too_few', 'mean_score', 'half', 'score', 'n_scales', 'ms_ssim', 'ssim', 'pair_metrics',
            'reconstruction_scores', 'Moments', 'moments', 'nuclear', 'frechet', 'frechet_infinity', 'kernel', 'kid',
            'distances', 'neighbour_scores', 'frechet_of_products', 'feature_scores', 'spread_score', 'grey_histograms',
-           'intensity_scores', 'power_spectrum', 'spectrum_scores', 'balanced_accuracy', 'auc', 'privacy_scores',
+           'intensity_scores', 'spectrum_scores', 'grid_score', 'balanced_accuracy', 'auc', 'privacy_scores',
            'nearest_pairs']
 
 # %% ../nbs/06d_metrics.ipynb #metricsx
@@ -17,6 +17,7 @@ import numpy as np, torch
 from torch import Tensor
 
 from .core import InputError, rng
+from .spectrum import grid_level, grid_power, power_spectrum
 
 # %% ../nbs/06d_metrics.ipynb #9d380b23
 @dataclass(frozen=True)
@@ -312,20 +313,6 @@ def intensity_scores(
             for k, f in (('intensity', grey), ('breast_area', area))}
 
 # %% ../nbs/06d_metrics.ipynb #1a31fd72
-def power_spectrum(
-    x:Tensor, # images (N,1,H,W)
-)->tuple:     # frequencies (F,) in cycles a pixel, log10 power (N,F)
-    "Radially averaged power spectrum, image by image."
-    x = np.asarray(x, np.float64)[:, 0]
-    h, w = x.shape[1:]
-    window = np.hanning(h)[:, None]*np.hanning(w)
-    power = np.abs(np.fft.fft2((x - x.mean((1, 2), keepdims=True))*window))**2
-    radius, step = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.fftfreq(w)), 1/min(h, w)
-    ring = np.rint(radius/step).astype(int).ravel()
-    rings = np.arange(2, int(.5/step) + 1) # the first ring is the breast's outline
-    member = (ring[:, None] == rings)/np.maximum(1, (ring[:, None] == rings).sum(0)) # (H*W,F)
-    return rings*step, np.log10(power.reshape(len(x), -1)@member + 1e-12)
-
 def spectrum_scores(
     real:Tensor, fake:Tensor, # images in [-1,1] (N,1,H,W)
     real_subjects=None, fake_subjects=None, repeats:int=200, seed:int=0,
@@ -338,6 +325,18 @@ def spectrum_scores(
     who = [len(s) if w is None else w for s, w in ((real, real_subjects), (fake, fake_subjects))]
     return dict(spectrum=few or score(gap, *who, repeats=repeats, seed=seed, limits=(0, np.inf)),
                 slope=few or score(slope, who[1], repeats=repeats, seed=seed))
+
+def grid_score(
+    x:Tensor,      # images (N,1,H,W)
+    cell:int,      # pixels on a side of a cell of the model's texture grid
+    subjects=None, # of the images; None: each stands for itself
+    repeats:int=200, seed:int=0,
+)->Score:          # dB
+    "How far a pattern that repeats with the cells stands out of the spectrum."
+    at, beside = grid_power(x, cell)
+    level = lambda i: grid_level(at[i], beside[i])
+    who = len(x) if subjects is None else subjects
+    return too_few('pixels', len(x), len(x)) or score(level, who, repeats=repeats, seed=seed)
 
 # %% ../nbs/06d_metrics.ipynb #d22f6bd7
 def balanced_accuracy(

@@ -92,7 +92,7 @@ def serve_page(
 # %% ../nbs/08b_page.ipynb #a3404b46a
 @command
 def nlbs_explore(
-    model:Param("a run folder, folder of a model, or 'cbis_64' (default: "
+    model:Param("a run folder, folder of a model, or 'cbis_256' (default: "
                 "the newest in results/, else the shipped one)", str, opt=False, nargs='?')='',
     cache:str='',           # folder of the prepared training images (default: as the run's settings say)
     out:str='explored',     # folder to export to; the page can export below it only

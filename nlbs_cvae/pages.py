@@ -16,7 +16,8 @@ import numpy as np
 from .core import rng
 from .figures import new_figure
 from .sampling import vary_conditions
-from .metrics import distances, grey_histograms, nearest_pairs, power_spectrum
+from .spectrum import power_spectrum
+from .metrics import distances, grey_histograms, nearest_pairs
 from .measure import COLUMN, Evaluation, METRIC, drawn_folder
 from .marks import FAIR, GOOD, OPEN, POOR, verdict
 
@@ -193,7 +194,8 @@ def page_pixels(
                    'one, samples are too much alike. Grey values: Wasserstein distance between histograms of the '
                    'breast. Spectrum: difference of the mean power spectra; its exponent is near 3 in mammograms at '
                    'full size (Burgess et al., 2001), higher in small ones, whose pixels are averages; above the real '
-                   'one, samples are too smooth.', color='#444444')
+                   'one, samples are too smooth. Grid: power at the multiples of one cycle a cell, beside that of '
+                   'their neighbours; a decoder that works in cells can leave their pattern.', color='#444444')
     plot_spectrum(e, fig.add_axes([.11, top - .29, .36, .26]))
     plot_greys(e, fig.add_axes([.57, top - .29, .36, .26]))
     return fig

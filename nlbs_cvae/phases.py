@@ -45,7 +45,8 @@ def forward(self:AutoencoderPhase,
     out = self.model(x, codes, draws)
     parts = self.loss(out, x, self.kl_weight)
     if finding is not None:
-        parts['finding'] = flag_loss(finding.image_scores(x), all_codes[:, self.model.flags], finding.rate).mean()
+        scores = finding.image_scores(self.model.bands(x))
+        parts['finding'] = flag_loss(scores, all_codes[:, self.model.flags], finding.rate).mean()
         if self.training: parts['loss'] = parts['loss'] + parts['finding']
     if self.discriminator is None: return parts
     judged = self.judge(x, out.x_hat, codes) if self.adversarial_weight else [x.new_zeros(())]*3
@@ -95,7 +96,7 @@ class PriorPhase(nn.Module):
         q = m.encode(x, codes)
         z = q.z.sample(draws.normal('z', (m.latent_dim,)))
         u, grid_mean = q.u.sample(draws.normal('u', m.grid_shape)), m.prior_u(z, codes).mu
-        return z, u, grid_mean, m.finding_net and m.finding_net.maps(x)
+        return z, u, grid_mean, m.find(x)
 
     @torch.no_grad()
     def set_scale(self,

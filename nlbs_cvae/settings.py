@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AGE_EDGES', 'read_yaml', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings',
-           'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'check_data', 'config_file',
-           'words', 'load_settings', 'load_preparation', 'places_of', 'given']
+           'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'band_levels', 'cell_size',
+           'check_data', 'by_recipe', 'config_file', 'words', 'load_settings', 'load_preparation', 'places_of', 'given']
 
 # %% ../nbs/00a_settings.ipynb #settingsx
 import json, math, os, shlex, types
@@ -110,20 +110,22 @@ class DataSettings:
     split_seed:int = setting(0, "another number, another split")
     batch_size:int = setting(16, "images a step", ge=1)
     num_workers:int = setting(2, "processes that feed images (0: the training process itself)", ge=0)
-    augment:bool = setting(True, "flip, turn, shift, scale, contrast and noise in training")
+    augment:bool = setting(True, "flip, turn, shift, scale and contrast in training")
     balance:str = setting('', "condition whose values are drawn equally often in training ('': as they come)")
 
 # %% ../nbs/00a_settings.ipynb #2b769577
 @dataclass(frozen=True)
 class ModelSettings:
     "The conditional VAE and its prior."
-    latent_dim:int = setting(128, "numbers in the global latent z", ge=1, le=2**14)
+    latent_dim:int = setting(64, "numbers in the global latent z", ge=1, le=2**14)
     levels:int = setting(2, "1: global latent alone (the classic CVAE); 2: a texture grid u below it", ge=1, le=2)
-    grid_factor:int = setting(4, "pixels of the image on a side of a cell of the texture grid", choices=(2, 4, 8, 16))
-    grid_channels:int = setting(4, "numbers in a cell of the texture grid", ge=1, le=256)
-    channels:int = setting(32, "width of the feature maps at half of the image's size; doubles as they shrink",
+    grid_factor:int = setting(0, "pixels of the image on a side of a cell of the texture grid "
+                                 "(0: by the image's size, about 16 cells on the shorter side)",
+                              choices=(0, *(2**k for k in range(1, 8))))
+    grid_channels:int = setting(0, "numbers in a cell of the texture grid (0: as many as a cell is wide)", ge=0, le=256)
+    channels:int = setting(64, "width of the feature maps at the size of the wavelet bands; doubles as they shrink",
                            ge=8, le=2**12)
-    max_channels:int = setting(256, "greatest width of a feature map", ge=8, le=2**12)
+    max_channels:int = setting(128, "greatest width of a feature map", ge=8, le=2**12)
     blocks:int = setting(1, "residual blocks at each size", ge=1, le=32)
     cond_dim:int = setting(128, "width of the condition embedding", ge=1, le=2**12)
     cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled",
@@ -139,10 +141,10 @@ class ModelSettings:
 @dataclass(frozen=True)
 class TrainingSettings:
     "Both phases of training."
-    num_epochs:int = setting(100, "epochs of the autoencoder phase", ge=1)
-    prior_epochs:int = setting(100, "epochs of the prior phase (0: leave it out)", ge=0)
-    learning_rate:float = setting(1e-4, "peak learning rate of the autoencoder phase", ge=1e-9, le=1)
-    prior_learning_rate:float = setting(5e-4, "peak learning rate of the prior phase", ge=1e-9, le=1)
+    num_epochs:int = setting(-1, "epochs of the autoencoder phase (-1: by the recipe)", ge=-1)
+    prior_epochs:int = setting(-1, "epochs of the prior phase (0: leave it out; -1: by the recipe)", ge=-1)
+    learning_rate:float = setting(2e-3, "peak learning rate of the autoencoder phase", ge=1e-9, le=1)
+    prior_learning_rate:float = setting(1e-3, "peak learning rate of the prior phase", ge=1e-9, le=1)
     weight_decay:float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
     warmup:float = setting(0.05, "share of a phase in which the learning rate rises", ge=0, le=1)
     grad_clip:float = setting(1.0, "greatest norm of the gradient (0: no clipping)", ge=0)
@@ -152,11 +154,12 @@ class TrainingSettings:
     channels_last:bool|str = setting('auto', "store feature maps with channels last (auto: measured)",
                                      choices=(True, False, 'auto'))
     ema:float = setting(0.999, "decay a step of the averaged weights that are sampled from (0: none)", ge=0, le=0.99999)
-    reconstruction:str = setting('l1', "likelihood of the pixels", choices=('l1', 'mse', 'gaussian'))
-    edge_weight:float = setting(1.0, "weight of the edge loss beside the likelihood", ge=0)
-    adversarial_weight:float = setting(1.0, "weight of the discriminator of texture (0: none)", ge=0)
+    reconstruction:str = setting('bands', "likelihood: of wavelet bands (Laplace or normal), or of pixels",
+                                 choices=('bands', 'bands_gaussian', 'l1', 'mse', 'gaussian'))
+    edge_weight:float = setting(0.0, "weight of the edge loss beside the likelihood", ge=0)
+    adversarial_weight:float = setting(0.2, "weight of the discriminator of texture (0: none)", ge=0)
     perceptual_weight:float = setting(0.0, "weight of the distance in the discriminator's features, beside it", ge=0)
-    adversarial_start:float = setting(0.5, "share of the autoencoder phase after which it takes part", ge=0, le=1)
+    adversarial_start:float = setting(0.3, "share of the autoencoder phase after which it takes part", ge=0, le=1)
     kl_weight:float = setting(1.0, "final weight of the KL divergence (1: the true bound)", ge=0)
     kl_annealing:str = setting('linear', "how the KL weight rises",
                                choices=('constant', 'linear', 'sigmoid', 'cyclical'))
@@ -315,6 +318,25 @@ def n_halvings(
                          f"near it: {' or '.join('x'.join(map(str, o)) for o in ok)}")
     return n
 
+# %% ../nbs/00a_settings.ipynb #7525fce5
+def band_levels(
+    shape, # (height, width)
+)->int:    # 2 up to 128², 3 at 256², 4 above
+    "Levels of the wavelet transform through which images enter and leave the model."
+    octave = int(math.log2(min(shape)))
+    return min(4, max(1, min(2, octave - 4), octave - 5))
+
+def cell_size(
+    shape,    # (height, width)
+    factor=0, # pixels that were asked for; 0: what suits
+)->int:       # pixels: a power of two
+    "Side of a cell of the texture grid; an `InputError` for one that is finer than the bands, or too coarse."
+    least, most = 2**band_levels(shape), 2**(n_halvings(shape) - 1)
+    cell = factor or max(least, min(most, max(4, 2**int(math.log2(max(1, min(shape)/16))))))
+    if least <= cell <= most: return cell
+    raise InputError(f"setting model.grid_factor={factor}: for images of {'x'.join(map(str, shape))} "
+                     f"it must be from {least} to {most}, or 0")
+
 # %% ../nbs/00a_settings.ipynb #f8689636
 def check_data(
     d:DataSettings,
@@ -336,14 +358,23 @@ def check_data(
 def _together(s):
     "Limits that tie two settings together."
     check_data(s.data)
-    n = n_halvings(s.data.shape)
-    if s.model.levels == 2 and 2**n < 2*s.model.grid_factor:
-        raise InputError(f"setting model.grid_factor={s.model.grid_factor}: "
-                         f"too coarse for data.resolution={s.data.resolution}; at most {2**(n - 1)}")
+    cell_size(s.data.shape, s.model.grid_factor)
+    if s.training.num_epochs == 0:
+        raise InputError("setting training.num_epochs=0: it must be at least 1, or -1: as many as the recipe says")
     if s.training.perceptual_weight and not s.training.adversarial_weight:
         raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: "
                          "it needs the features of a discriminator; give training.adversarial_weight more than 0")
     return s
+
+# %% ../nbs/00a_settings.ipynb #97e86605
+def by_recipe(
+    s:Settings,
+    images:int, # to train on
+)->Settings:    # the same, with numbers for the epochs
+    "Epochs that make as many steps as an archive of this size wants, where the settings leave them open."
+    steps, a_epoch, t = 100*math.sqrt(images), max(1, images//s.data.batch_size), s.training
+    epochs = dict(num_epochs=math.ceil(steps/a_epoch), prior_epochs=math.ceil(2*steps/a_epoch))
+    return replace(s, training=replace(t, **{k: n for k, n in epochs.items() if getattr(t, k) == -1}))
 
 # %% ../nbs/00a_settings.ipynb #5d49a255
 def config_file(

@@ -169,12 +169,12 @@ def test_other_models_and_bad_ones(served, tiny_run, tmp_path):
         page.fill('.nlbs-model', models/'unfinished')
         page.click('.nlbs-open')
         page.status('This model has no prior')
-        page.fill('.nlbs-model', 'cbis_64') # of another size, with other conditions
+        page.fill('.nlbs-model', 'cbis_256') # of another size, with other conditions
         page.click('.nlbs-open')
         page.status('came without its run folder')
         page.choose('condition-density', '4')
         page.final('density=4')
-        assert page.pixels().shape == (64, 64) and not page.all('.nlbs-condition-age')
+        assert page.pixels().shape == (256, 256) and not page.all('.nlbs-condition-age')
 
 def begun(page):
     "Run the first cell unless it runs; a keystroke that comes before JupyterLab has its kernel is lost."

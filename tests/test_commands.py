@@ -86,7 +86,7 @@ def run(here, command):
     done = subprocess.run(['bash', '-c', small(here, command)], cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f'{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
 
-SECONDS = r'\.venv/bin/(nlbs_generate (cbis_64|results/demo) |nlbs_prepare data/clinic |nlbs_phantom |jupytext )'
+SECONDS = r'\.venv/bin/(nlbs_generate (cbis_256|results/demo) |nlbs_prepare data/clinic |nlbs_phantom |jupytext )'
 BRIEF = [o for o in dict.fromkeys(o for page in PAGES.values() for o in page) if re.match(SECONDS, o)]
 
 @pytest.mark.parametrize('command', BRIEF)

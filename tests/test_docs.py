@@ -61,7 +61,7 @@ def test_every_exported_name_has_its_entry(site):
 
 def test_figures_formulas_and_hidden_cells(site):
     pages, out = site
-    assert any(o.startswith('_images/04e_training') for o in pages['04e_training.html'].loaded)
+    assert any(o.startswith('_images/04f_training') for o in pages['04f_training.html'].loaded)
     assert 'def draw(' not in (out/'guides'/'architecture.html').read_text() # echo: false
     assert 'skip_exec' not in (out/'guides'/'results'/'benchmark.html').read_text() # a word to nbdev_test
     losses = (out/'04_losses.html').read_text()

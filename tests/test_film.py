@@ -83,11 +83,11 @@ def test_full_size_all(): check(fine_phantoms(24), 1/24, .0065, 1/24, 1/24)
 
 @needs_data
 @pytest.mark.slow # more than a thousand films: two minutes
-def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .015, .025, drawings=3)
+def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .025, .025, told=.6, drawings=3)
 
 @needs_data
 @pytest.mark.slow # several hundred: a minute
-def test_many_real(): check(real_images(3), .011, .005, .01, .04)
+def test_many_real(): check(real_images(3), .011, .005, .01, .04, told=.6)
 
 @needs_data
 def test_clean_real_images_stay():

@@ -48,10 +48,10 @@ def put(config, path, value):
 
 HUGE, DEEP = 10**12, json.loads('['*200 + ']'*200)
 CONFIGS = [(k, v) for k, values in {
-    'format': ['nlbs-cvae 99', None, 3, ...], 'version': [1, ...], 'sha256': [None, 'x'*64, '', ...], 'more': [1], 'meta': [None, [], 'x', ...],
+    'format': ['nlbs-cvae 99', 'nlbs-cvae 1', None, 3, ...], 'version': [1, ...], 'sha256': [None, 'x'*64, '', ...], 'more': [1], 'meta': [None, [], 'x', ...],
     'model': [None, [], 'x', 3, ...], 'prior': [[], 'x', True, {}, ...], 'conditions': [None, [], 'x', {}, ...],
     'model.latent_dim': [HUGE, -1, 0, 2.5, '8', True, None, [], float('nan'), 10**400, 9, ...], 'model.levels': [3, 0, 1, '2', DEEP],
-    'model.grid_factor': [1, 3, 0, -4, 16, HUGE], 'model.grid_channels': [HUGE, 0, 5], 'model.channels': [HUGE, 10**9, -8, 'x'*10**5, 9],
+    'model.grid_factor': [1, 2, 3, 0, -4, 16, 128, HUGE], 'model.grid_channels': [HUGE, 0, 5], 'model.channels': [HUGE, 10**9, -8, 'x'*10**5, 9],
     'model.max_channels': [HUGE, 0, 12], 'model.blocks': [HUGE, 10**6, 33, 0, -1, 2], 'model.cond_dim': [HUGE, 0, 17, {}],
     'model.cond_dropout': ['0.1', float('nan'), float('inf'), 2, -1, []], 'model.checkpoint_activations': [1, 'yes', None],
     'model.resolution': [64, [64], [64, 64, 64], [HUGE, HUGE], [-64, -32], [0, 0], [64, 33], ['64', '32'], [[64], [32]], None, [65536, 65536], [4096, 4096]],
@@ -71,7 +71,7 @@ def test_config_that_lies(model, key, value):
     refused(folder)
     assert not built
 
-RAW = dict(empty=b'', nul=b'\0'*100, deep=b'['*10**6, deep_object=b'{"a":'*10**5, twice=b'{"format": "x", "format": "nlbs-cvae 1"}', list=b'[]', text=b'"x"', number=b'1', cut=b'{"format": ',
+RAW = dict(empty=b'', nul=b'\0'*100, deep=b'['*10**6, deep_object=b'{"a":'*10**5, twice=b'{"format": "x", "format": "nlbs-cvae 2"}', list=b'[]', text=b'"x"', number=b'1', cut=b'{"format": ',
            long_number=b'{"format": ' + b'9'*10**5 + b'}', latin=b'{"format": "\xff\xfe\xfa"}', surrogate=b'{"format": "\\ud800"}', large=b' '*(2**20 + 1), null=b'null')
 
 @pytest.mark.parametrize('name', RAW)
@@ -102,7 +102,8 @@ def test_weights_that_lie(model, name):
 @pytest.mark.parametrize('change, word', [
     (lambda w: w.pop('model.out' if 'model.out' in w else next(iter(w))), 'is missing'), (lambda w: w.update(more=torch.zeros(3)), 'more'),
     (lambda w: w.update({k: v[None].clone() for k, v in list(w.items())[:1]}), 'has the shape'), (lambda w: w.update({k: v.double() for k, v in list(w.items())[:1]}), 'F64'),
-    (lambda w: next(v for v in w.values() if v.is_floating_point()).fill_(float('nan')), 'finite'), (lambda w: w['model.finding_net.flags'].fill_(0), 'flags')])
+    (lambda w: next(v for v in w.values() if v.is_floating_point()).fill_(float('nan')), 'finite'), (lambda w: w['model.finding_net.flags'].fill_(0), 'flags'),
+    (lambda w: w['model.bands.std'][3:4].fill_(0), 'above zero'), (lambda w: w['prior.z_std'].fill_(-1), 'above zero')])
 def test_weights_of_another_model(model, change, word):
     folder, _ = model
     weights, config = load_file(folder/'model.safetensors'), json.loads((folder/'config.json').read_text())
@@ -191,3 +192,11 @@ def test_metrics_that_are_none(tmp_path, text):
     from nlbs_cvae.measure import read_metrics
     (tmp_path/'m.json').write_text(text)
     with pytest.raises(InputError, match='m.json'): read_metrics(tmp_path/'m.json')
+
+def test_a_model_of_the_first_form(model):
+    "What opens it is said."
+    folder, built = model
+    config = json.loads((folder/'config.json').read_text())
+    (folder/'config.json').write_text(json.dumps(config | dict(format='nlbs-cvae 1')))
+    refused(folder, 'config.json', "'nlbs-cvae 1'", 'nlbs-cvae 0.1 opens it', "'nlbs-cvae 2'")
+    assert not built
