@@ -192,7 +192,8 @@ class PatchDiscriminator(nn.Module):
     )->list:      # a feature map a layer: (B,C,h,w), (B,2C,h/2,w/2), (B,2C,h/2,w/2)
         "What it looks at."
         bands, = self.bands
-        maps = [bands(x)*(bands.std/bands.std[1]).sqrt().clamp_max(1.5)] # the coarsest difference keeps unit variance
+        loud = (bands.std/bands.std[1])**.25 # the coarsest difference keeps unit variance
+        maps = [bands(x)*loud.clamp_max(1.5)]
         for layer in self.layers: maps.append(F.leaky_relu(layer(maps[-1]), .2))
         return maps[1:]
 

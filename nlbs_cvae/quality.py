@@ -103,7 +103,7 @@ def fit_for(
 # %% ../nbs/08g_quality.ipynb #c4053f3e
 PLAIN = ('model.levels=1', 'model.finding_maps=false', 'training.reconstruction=l1', 'training.edge_weight=0',
          'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.prior_epochs=0')
-GAME, PRIOR = 'training.adversarial_weight=0.2', 'training.prior_epochs=1' # of a run whose epochs are timed
+GAME, PRIOR = 'training.adversarial_weight=0.4', 'training.prior_epochs=1' # of a run whose epochs are timed
 GRID = ('model.levels=2', *PLAIN[1:], 'training.reconstruction=bands')
 ROWS = {'plain CVAE': PLAIN, 'plain + likelihood of bands': (*PLAIN, 'training.reconstruction=bands'),
         'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 'plain + discriminator': (*PLAIN, GAME),
@@ -123,7 +123,7 @@ def train_ours(
     s:Settings,            # training.seed is that of weights and noise
     cache:Cache,
     seconds:float,         # of work
-    prior_share:float=.25, # of the time, for the learned prior
+    prior_share:float=.4, # of the time, for the learned prior
 )->Trained:
     "Our model as the settings say; losses, schedules and optimiser are those of a run."
     t, seed = s.training, s.training.seed
@@ -253,7 +253,7 @@ def bench_quality(
     finalists:int=2,     # the best by validation
     women:int=40,        # of a phantom, where there are no real images
     peer_lr:float=1e-3,  # peak learning rate of peers
-    prior_share:float=.25,# of the time, for our learned prior
+    prior_share:float=.4,# of the time, for our learned prior
 )->list:                 # rows, best first
     "The table of ours and peers by the women of validation, those of the test beside; rows that are there are read."
     cache = quality_cache(out, resolution, women)

@@ -9,7 +9,8 @@ from nlbs_cvae.core import read_json
 from starting import Forked
 
 STEPS = 4 # of an epoch: 36 images of the tiny archive in batches of 8
-TINY = ['data.num_workers=1', 'training.save_minutes=0', 'training.tensorboard=false'] # a checkpoint after every step
+TINY = ['data.num_workers=1', 'training.save_minutes=0', 'training.tensorboard=false', # a checkpoint after every step
+        'training.adversarial_start=0.5'] # the discriminator wakes with the second epoch of two
 SLOW = 600 # seconds after which a process that should have got on has hung
 # nlbs_train whose Learners have one callback more, `Extra`, which a test puts in
 EXTRA = '''
