@@ -383,7 +383,7 @@ def test_one_woman_is_one_woman(tmp_path, names, data):
 @given(nobody=st.sampled_from(['', 'NA', 'nan', 'NaN', 'NULL', 'None', '#N/A', 'n/a', '-', '--', '?', 'unknown', '#REF!', 'N / A', '<NA>']),
        where=st.sets(st.integers(0, 5), min_size=1), from_path=st.booleans())
 def test_nobody_is_nobody(tmp_path, nobody, where, from_path):
-    assume(not from_path or nobody and '/' not in nobody)
+    assume(not from_path or nobody and '/' not in nobody and nobody[0] != '#') # a line that begins so is refused by another word
     mapping = save(tmp_path/'m.yaml', "columns: {path: file, v: v}\nderive: {subject: {from: '{path}', pattern: '^([^/]+)/'}}\nconditions: {v: [CC]}\n")
     ids = [nobody if i in where else f'P{i}' for i in range(6)]
     lines = ['file,v', *(f'{w}/{i}.png,CC' for i, w in enumerate(ids))] if from_path else ['file,subject,v', *(f'{i}.png,{w},CC' for i, w in enumerate(ids))]
