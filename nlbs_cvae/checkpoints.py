@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_checkpoint', 'load_checkpoint', 'copy_file', 'kept_checkpoints', 'newest_checkpoint', 'rng_state',
-           'set_rng_state']
+           'set_rng_state', 'of_this_form']
 
 # %% ../nbs/00c_checkpoints.ipynb #checkpointx
 import errno, hashlib, io, json, logging, os, random, re, shutil, struct, zipfile
@@ -119,3 +119,13 @@ def set_rng_state(
     np.random.set_state(tuple(json.loads(state['numpy'])))
     torch.set_rng_state(state['torch'])
     if state['cuda'] and len(state['cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
+
+# %% ../nbs/00c_checkpoints.ipynb #1af0eb7d
+def of_this_form(
+    state:dict, # of a checkpoint, or {}
+)->dict:        # the same
+    "An `InputError` for a checkpoint of the model's first form, which had no bands."
+    if state and not any(k.endswith('bands.std') for k in state['model']):
+        raise InputError("the run's checkpoints are of the model's first form: nlbs-cvae 0.1 goes on with them; "
+                         "here, train under another run name")
+    return state

@@ -22,7 +22,7 @@ from . import __version__
 from .core import InputError, command, read_json, run_name, write_atomic, write_json
 from .settings import Settings, by_recipe, load_settings, words, places_of
 from .run import RunFolder
-from .checkpoints import load_checkpoint, newest_checkpoint
+from .checkpoints import load_checkpoint, newest_checkpoint, of_this_form
 from .conditions import Conditions
 from .distributed import Group, processes, rank_and_size
 from .figures import new_figure, save_sheet
@@ -351,7 +351,7 @@ def fit_phases(
     for dl in dls: group.share_out(dl)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     x, codes = (v.to(device) for v in images_at(cache, gallery_rows(cache, s.output.gallery_images)))
-    state = group.from_first(newest_checkpoint(folder.checkpoints) if group.first else {})
+    state = of_this_form(group.from_first(newest_checkpoint(folder.checkpoints) if group.first else {}))
     model = make_model(s, conditions).to(device)
     rows = state['callbacks']['history']['rows'] if state else []
     def learner(phase, name, draw, *cbs):
