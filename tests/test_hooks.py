@@ -2,6 +2,7 @@
 import json, subprocess
 
 import pytest
+from nbdev.clean import clean_nb
 from project import ROOT, copy_project
 
 @pytest.fixture
@@ -74,8 +75,28 @@ def test_a_branch_runs_nothing(repo):
     git(repo, 'switch', '--quiet', '--force', 'evil')
     assert 'touch' in (repo/'.venv'/'bin'/'python').read_text(), 'git writes over what is ignored'
     write(repo, 'a = 2')
-    assert 'files in .venv' in subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, capture_output=True, text=True).stderr
+    commit(repo, 'cleaned by what lies outside the tree')
     assert not (repo/'trapped').exists()
+
+def test_the_filter_does_what_nbdev_does(repo):
+    "On every notebook that is kept as it was executed, and on one of each thing that is cleaned."
+    write(repo, 'a = 1', '', scrolled=True, tags=['parameters'], hide_input=True)
+    path = repo/'nbs'/'x.ipynb'
+    nb = json.loads(path.read_text())
+    nb['metadata'] = dict(kernelspec=dict(name='python3', display_name='.venv'), language_info={}, widgets={})
+    nb['cells'][1]['source'] = ['']
+    here = {'text/plain': ['<é at 0x7f3a>\n', 'x'], 'text/html': '<b at 0x1F>', 'image/png': 'AAAA\n', 'image/svg+xml': '<svg/>\n'}
+    nb['cells'][0]['outputs'] = [dict(output_type='execute_result', execution_count=3, data=here, metadata={}),
+                                 dict(output_type='stream', name='stdout', text=['<f at 0x0>\n'])]
+    path.write_text(json.dumps(nb, indent=1))
+    filter_ = git(repo, 'config', '--local', 'filter.nbdev-clean.clean').strip()
+    assert '.venv' not in filter_
+    for path in sorted((repo/'nbs').rglob('*.ipynb')):
+        cleaned = subprocess.run(filter_, shell=True, cwd=repo, stdin=path.open(), check=True, capture_output=True).stdout
+        reference = json.loads(path.read_text())
+        clean_nb(reference, allowed_cell_metadata_keys=['tags'])
+        assert json.loads(cleaned) == reference, path.name
+    assert '0x' not in cleaned.decode() and 'é' in cleaned.decode()
 
 def test_the_former_include_goes(repo):
     git(repo, 'config', '--local', 'include.path', '../.gitconfig')
