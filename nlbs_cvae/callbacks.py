@@ -49,12 +49,13 @@ class KLAnnealing(Callback):
     def before_validate(self): self.model.kl_weight = self.weight
 
 class AdversarialStart(Callback):
-    "Wakes the discriminator when a share of the phase is done."
+    "Wakes the discriminator when a share of the phase is done, and lets its weight rise while it learns."
     def __init__(self,
-        weight:float=1., # of the adversarial term from then on
+        weight:float=1., # of the adversarial term in the end
         start:float=.5,  # share of the phase
-    ): self.weight, self.start = weight, start
-    def weight_at(self, progress): return self.weight*(progress >= self.start)
+        rise:float=.1,   # share in which the weight rises
+    ): self.weight, self.start, self.rise = weight, start, rise
+    def weight_at(self, progress): return self.weight*min(1., max(0., (progress - self.start)/self.rise))
     def before_batch(self):
         if self.training: self.weigh(self.weight_at(self.pct_train))
     def weigh(self, now):

@@ -57,6 +57,9 @@ class Draws:
     def uniform(self, name:str, shape=())->Tensor: # (B,*shape)
         "Uniform numbers in [0,1)."
         return self._draw('random', name, shape or (1,)).view(len(self.rows), *shape)
+    def whole(self, name:str, below:int, n:int=1)->list: # for each image a list of n
+        "Whole numbers from 0 up to below, on the processor."
+        return [rng(self.seed, self.epoch, row, name).integers(below, size=n).tolist() for row in self.rows]
 
 # %% ../nbs/03_cvae.ipynb #e6039ed0
 def widths(

@@ -49,12 +49,21 @@ def forward(self:AutoencoderPhase,
         parts['finding'] = flag_loss(scores, all_codes[:, self.model.flags], finding.rate).mean()
         if self.training: parts['loss'] = parts['loss'] + parts['finding']
     if self.discriminator is None: return parts
-    judged = self.judge(x, out.x_hat, codes) if self.adversarial_weight else [x.new_zeros(())]*3
+    judged = self.judge(*self.moved(draws, x, out.x_hat), codes) if self.adversarial_weight else [x.new_zeros(())]*3
     adversarial, perceptual, discriminator = judged
     if self.training:
         parts['loss'] = (parts['loss'] + self.adversarial_weight*adversarial + self.perceptual_weight*perceptual
                          + discriminator)
     return parts | dict(adversarial=adversarial, perceptual=perceptual, discriminator=discriminator)
+
+@patch
+def moved(self:AutoencoderPhase,
+    draws:Draws,    # the noise
+    *images:Tensor, # (B,1,H,W)
+)->list:            # of tensors shaped so
+    "Each image moved round by less than a cell of the bands, all of its versions alike."
+    by = draws.whole('move', 2**self.model.bands.levels, 2)
+    return [torch.stack([v.roll(shift, (1, 2)) for v, shift in zip(x, by)]) for x in images]
 
 @patch
 def judge(self:AutoencoderPhase,

@@ -102,15 +102,17 @@ def fit_for(
 
 # %% ../nbs/08g_quality.ipynb #c4053f3e
 PLAIN = ('model.levels=1', 'model.finding_maps=false', 'training.reconstruction=l1', 'training.edge_weight=0',
-         'training.adversarial_weight=0', 'training.perceptual_weight=0', 'training.prior_epochs=0')
-GAME, PRIOR = 'training.adversarial_weight=0.4', 'training.prior_epochs=1' # of a run whose epochs are timed
+         'training.pattern_weight=0', 'training.adversarial_weight=0', 'training.perceptual_weight=0',
+         'training.prior_epochs=0')
+GAME = 'training.adversarial_weight=0.4', 'training.pattern_weight=1'
+PRIOR = 'training.prior_epochs=1' # of a run whose epochs are timed
 GRID = ('model.levels=2', *PLAIN[1:], 'training.reconstruction=bands')
 ROWS = {'plain CVAE': PLAIN, 'plain + likelihood of bands': (*PLAIN, 'training.reconstruction=bands'),
-        'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 'plain + discriminator': (*PLAIN, GAME),
-        'plain + discriminator, its features': (*PLAIN, GAME, 'training.perceptual_weight=1'),
+        'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 'plain + discriminator': (*PLAIN, *GAME),
+        'plain + discriminator, its features': (*PLAIN, *GAME, 'training.perceptual_weight=1'),
         'texture grid': GRID, 'texture grid + learned prior': (*GRID, PRIOR),
         'the whole': ('model.levels=2', 'model.finding_maps=true', 'training.reconstruction=bands',
-                      'training.edge_weight=0', GAME, PRIOR)}
+                      'training.edge_weight=0', *GAME, PRIOR)}
 
 @dataclass
 class Trained:

@@ -63,7 +63,7 @@ def make_autoencoder_phase(
     "What the first phase trains: the model under its bound, and the discriminator where one is asked for."
     t, sizes = s.training, model.config['sizes']
     discriminator = PatchDiscriminator(sizes, model.bands) if t.adversarial_weight else None
-    loss = VAELoss(t.reconstruction, t.edge_weight, t.free_bits, model.bands)
+    loss = VAELoss(t.reconstruction, t.edge_weight, t.free_bits, model.bands, t.pattern_weight)
     return AutoencoderPhase(model, loss, discriminator, t.perceptual_weight)
 
 def weight_schedules(
