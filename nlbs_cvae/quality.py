@@ -104,7 +104,7 @@ def fit_for(
 PLAIN = ('model.levels=1', 'model.finding_maps=false', 'training.reconstruction=l1', 'training.edge_weight=0',
          'training.pattern_weight=0', 'training.adversarial_weight=0', 'training.perceptual_weight=0',
          'training.prior_epochs=0')
-GAME = 'training.adversarial_weight=0.4', 'training.pattern_weight=1'
+GAME = 'training.adversarial_weight=0.4', 'training.pattern_weight=0.1'
 PRIOR = 'training.prior_epochs=1' # of a run whose epochs are timed
 GRID = ('model.levels=2', *PLAIN[1:], 'training.reconstruction=bands')
 ROWS = {'plain CVAE': PLAIN, 'plain + likelihood of bands': (*PLAIN, 'training.reconstruction=bands'),

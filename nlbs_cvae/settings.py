@@ -157,7 +157,7 @@ class TrainingSettings:
     reconstruction:str = setting('bands', "likelihood: of wavelet bands (Laplace or normal), or of pixels",
                                  choices=('bands', 'bands_gaussian', 'l1', 'mse', 'gaussian'))
     edge_weight:float = setting(0.0, "weight of the edge loss beside the likelihood", ge=0)
-    pattern_weight:float = setting(1.0, "weight of errors that repeat from cell to cell, beside the likelihood", ge=0)
+    pattern_weight:float = setting(0.1, "weight of errors that repeat from cell to cell, beside the likelihood", ge=0)
     adversarial_weight:float = setting(0.4, "weight of the discriminator of texture (0: none)", ge=0)
     perceptual_weight:float = setting(0.0, "weight of the distance in the discriminator's features, beside it", ge=0)
     adversarial_start:float = setting(0.3, "share of the autoencoder phase after which it takes part", ge=0, le=1)
