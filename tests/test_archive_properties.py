@@ -307,7 +307,7 @@ def dialects(draw, rows):
     separator, end = draw(st.sampled_from([',', ';', '\t', '|'])), draw(st.sampled_from(['\n', '\r\n', '\r']))
     pad, more = draw(st.sampled_from(['', ' '])), draw(st.integers(0, 2))
     spelling = draw(st.sampled_from([str, str.upper, str.title, lambda t: f' {t} ']))
-    quote = draw(st.sampled_from([str, lambda t: f'"{t}"']))
+    quote = draw(st.sampled_from([str, lambda t: f'"{t}"', lambda t: f'="{t}"', lambda t: f'"=""{t}"""']))
     lines = [(separator + pad).join(quote(f) for f in row) + separator*more for row in [[spelling(h) for h in HEAD], *rows]]
     for _ in range(draw(st.integers(0, 2))): lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(['', '# a remark', separator*(5 + more)])))
     text = draw(st.sampled_from(['', f'sep={separator}{end}'])) + end.join(lines) + draw(st.sampled_from(['', end]))
@@ -360,9 +360,9 @@ def respelt(draw, name):
     "The same id as another hand or program would write it."
     name = draw(st.sampled_from([str, str.upper, str.lower, str.title]))(name)
     name = unicodedata.normalize(draw(st.sampled_from(['NFC', 'NFD', 'NFKC'])), name)
-    if name.isdecimal(): name = draw(st.sampled_from(['', '0', '00'])) + name + draw(st.sampled_from(['', '.0']))
+    if name.isdecimal(): name = draw(st.sampled_from(['', "'", '0', '00'])) + name + draw(st.sampled_from(['', '.0', ',0']))
     at = draw(st.integers(0, len(name)))
-    return draw(st.sampled_from(['', ' '])) + name[:at] + draw(st.sampled_from(['', '', ' ', '  ', '\xa0']))*(not name[at:at + 2] == '.0') + name[at:]
+    return draw(st.sampled_from(['', ' '])) + name[:at] + draw(st.sampled_from(['', '', ' ', '  ', '\xa0']))*(name[at:at + 2] not in ('.0', ',0')) + name[at:]
 
 NAMES = st.one_of(st.integers(1, 10**6).map(str), st.text('abcé-7', min_size=2, max_size=6)).filter(lambda t: value_key(t) and value_key(id_key(t)))
 
