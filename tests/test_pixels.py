@@ -1,13 +1,13 @@
 "What a file says of its pixels is obeyed or refused, whatever the format; what reading costs is bounded."
 import os, signal, socket, struct, time, warnings
 
-import numpy as np, pandas as pd, pydicom, pytest
+import imagecodecs, numpy as np, pandas as pd, pydicom, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from nlbs_cvae.cache import prepare_cache
-from nlbs_cvae.pixels import read_dicom
+from nlbs_cvae.pixels import read_dicom, read_image
 from nlbs_cvae.dicom import write_dicom
 from nlbs_cvae.folders import read_images
 from nlbs_cvae.images import decode_raster, upright
@@ -79,6 +79,27 @@ def test_pictures_are_obeyed(tmp_path, kind, suffix, way):
     im.save(tmp_path/f'a.{suffix}', **({} if suffix == 'bmp' else dict(exif=exif)), **(dict(quality=98) if suffix == 'jpg' else {}))
     got = decode_raster(tmp_path/f'a.{suffix}')
     assert np.abs(got.words.astype(int) - (upright(grey, {6: 8, 8: 6}.get(way, way)) if suffix == 'bmp' else grey)).max() < 12
+
+@settings(max_examples=40, **HEADERS)
+@given(form=st.sampled_from(['dcm', 'LA8', 'LA16', 'RGBA8', 'RGBA16']), box=st.tuples(*[st.integers(0, 60)]*4), bright=st.booleans())
+def test_nothing_shows_where_nothing_was_measured(tmp_path, form, box, bright):
+    "Padding and what is transparent: `valid` knows it, and it is black, whatever is stored there."
+    top, left, h, w = box
+    hidden = np.zeros(breast().shape, bool)
+    hidden[top:top + h, left:left + w] = True
+    words = np.clip(breast(), 10, 4000)
+    if form == 'dcm':
+        path = write_dicom(tmp_path/'v.dcm', np.where(hidden, 4095 if bright else 1, words).astype(np.uint16), laterality='L', view='CC', windows=WINDOW,
+                           voi='LINEAR', padding=(4095, 4095) if bright else (1, 1))
+    else:
+        depth = np.dtype('u2' if form.endswith('16') else 'u1')
+        grey, last = (words << 4 if depth == 'u2' else words >> 4).astype(depth), np.iinfo(depth).max
+        grey, alpha = np.where(hidden, last if bright else 7, grey).astype(depth), np.where(hidden, 0, last).astype(depth)
+        path = tmp_path/'v.png'
+        path.write_bytes(imagecodecs.png_encode(np.dstack([*[grey]*(1 if form.startswith('LA') else 3), alpha])))
+    m = read_image(path)
+    valid = np.ones(hidden.shape, bool) if m.valid is None else m.valid
+    assert (valid == ~hidden).all() and not m.pixels[hidden].any() and (m.pixels[~hidden] > 0).mean() > .4
 
 def tiff(path, words, white_is_zero, end):
     "One strip without compression, by the standard: little or big end first."
