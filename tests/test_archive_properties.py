@@ -206,6 +206,18 @@ def test_four_codings_of_a_real_image():
     assert (ims[0].laterality, ims[0].view, ims[0].age) == ('R', 'MLO', None)
 
 @needs_data
+@pytest.mark.parametrize('said', [8, 9, 10, 11, 12, 16])
+def test_fewer_bits_said_than_there_are(tmp_path, said):
+    "Twelve bits under a header that says fewer: obeyed, the picture would be folded; set aside. More are no harm."
+    ds = pydicom.dcmread(next(REAL.glob('mg-dicom/GE_*rle.dcm')))
+    ds.decompress()
+    ds.BitsStored, ds.HighBit = said, said - 1
+    ds.save_as(tmp_path/'s.dcm')
+    if said >= 12: assert read_dicom(tmp_path/'s.dcm').pixels.shape == (3062, 2394)
+    else:
+        with pytest.raises(ImageFault, match=f'BitsStored says {said}, but values go up to'): read_dicom(tmp_path/'s.dcm')
+
+@needs_data
 def test_tables_windows_and_percentiles_agree(tmp_path):
     "The maker's lookup table is its sigmoid window; without both, percentiles come close."
     source = next(REAL.glob('mg-dicom/GE_*rle.dcm'))
