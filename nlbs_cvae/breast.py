@@ -54,7 +54,7 @@ def chest_wall(
 # %% ../nbs/01g_breast.ipynb #d507e8d9
 MASK_SIDE = 384
 
-def reduced(pixels, valid=None):
+def reduced(pixels):
     "The image at most `MASK_SIDE` pixels long, area-averaged."
     scale = min(1, MASK_SIDE/max(pixels.shape))
     if scale == 1: return pixels
@@ -257,8 +257,10 @@ def _cut_side(side, found, edges, least, at_wall):
         covered |= covers
         ends = np.where(covers, np.maximum(ends, true), ends)
     under = covered & ~side.air
-    whole = covered.mean() > .6 or (at_wall and under.sum() > .4*(~side.air).sum())
-    return int(math.ceil(np.percentile(ends[under if at_wall and under.any() else covered], 65) - .5)) if whole else 0
+    whole = covered.mean() > .6 or (at_wall and under.sum() > .33*(~side.air).sum())
+    if not whole: return 0
+    end = np.percentile(ends[under], 72) if at_wall and under.any() else np.percentile(ends[covered], 65)
+    return int(math.ceil(end - .5))
 
 # %% ../nbs/01g_breast.ipynb #fea385b9
 NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side

@@ -366,9 +366,9 @@ def id_key(
 )->str:       # what it is compared by
     "An id without what spelling alone can change: capitals, spaces, forms of dashes and letters, leading zeros."
     text = re.sub(r'[\s\u200b\ufeff]+', '', unicodedata.normalize('NFKC', str(text)).casefold())
-    text = unicodedata.normalize('NFC', text) # a letter and its accent, with a space between them a moment ago
-    text = re.sub(r'[\u2010-\u2015\u2212]', '-', text)
-    return re.sub(r'^0+(?=\d)', '', text.split('.')[0]) if re.fullmatch(r'\d+(\.0*)?', text, re.ASCII) else text
+    # composed again: a letter and its accent, with a space between them a moment ago
+    text = re.sub(r'[\u2010-\u2015\u2212]', '-', unicodedata.normalize('NFC', text))
+    return re.sub(r"^'?0*(\d+)(\.0*|,00?)?$", r'\1', text, flags=re.ASCII) # ' is a spreadsheet's word for a text
 
 def _means_nobody(text):
     return not value_key(text) or not value_key(id_key(text)) or bool(re.fullmatch(r'#[\w/]+[!?]', text.strip()))

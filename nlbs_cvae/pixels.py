@@ -120,6 +120,21 @@ def _padding(ds, values):
         padded[limits[0] % full] = True # beyond the stored bits
     return padded
 
+# %% ../nbs/01a_pixels.ipynb #bitssaid1
+def _roughness(rows):
+    "How little neighbours along rows (h,w) have in common: 0 smooth, 1 noise."
+    rows = rows.astype(np.float64)
+    return np.mean(np.diff(rows)**2)/max(2*rows.var(), 1e-9)
+
+def _check_bits(ds, words, path):
+    "An `ImageFault` where the picture has more bits than the header says: obeyed, it would be folded."
+    bits, rows = attribute_value(ds, 'BitsStored', ds.BitsAllocated), words[::16]
+    if bits >= ds.BitsAllocated or rows.max(initial=0) < 2**bits: return # soon said of most images
+    whole = rows.view(f'i{rows.itemsize}') if attribute_value(ds, 'PixelRepresentation', 0) == 1 else rows
+    said = _roughness(_stored_values(ds, path)[rows])
+    if said > .01 and _roughness(whole) < .2*said:
+        raise ImageFault('unreadable', path, f'BitsStored says {bits}, but values go up to {int(whole.max())}')
+
 # %% ../nbs/01a_pixels.ipynb #22fec43f
 def _table(item, little, signed):
     "Entries of a lookup table, the value of the first, bits needed and bits declared; ValueError where it is damaged."
@@ -292,6 +307,7 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
             check_mammogram(ds, path, modalities, least)
             check_kinds(ds, path, kinds)
             words = _words(ds, path)
+            _check_bits(ds, words, path)
             table, padded, route = table_of(ds, words)
             h = header_facts(ds)
             way, lay = _way_up(ds, h['laterality'] or laterality, h['view']) if turn else (1, '')

@@ -6,7 +6,7 @@
 __all__ = ['read_codes', 'is_table', 'open_table', 'table_codes', 'like_rows', 'image_codes']
 
 # %% ../nbs/06a_requests.ipynb #requestsx
-import math, os
+import math, os, re
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +84,8 @@ _OWN_COLUMNS = ('row', 'file', 'dicom', 'seed', 'drawn', 'model', 'synthetic') #
 def _row_codes(conditions, wanted):
     "Codes of one image, from a text or a dict."
     if isinstance(wanted, dict): return conditions.encode_named(list(wanted.items()))
+    if bare := re.search(r'(?:^|,)\s*([^=,]+?)\s*=\s*(?=,|$)', wanted): # perhaps a shell's variable that nobody has set
+        raise InputError(f"conditions {wanted!r}: {bare[1]} has no value; {bare[1]}=any is all of them")
     return conditions.unknown() if wanted.strip().casefold() in ('', 'any') else conditions.parse(wanted)
 
 def _checked_codes(conditions, codes):

@@ -19,6 +19,7 @@ _MOST = 2**27 # bytes of a table
 # UTF-32 comes before UTF-16, whose mark it begins with
 _BYTE_MARKS = ((codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'),
           (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'), (b'', 'utf-8-sig'))
+_PACKED = b'BZh', b'\xfd7zXZ', b'\x28\xb5\x2f\xfd', b'7z\xbc\xaf', b'Rar!'
 
 def read_text(
     path, # a text file, gzipped or not
@@ -33,6 +34,7 @@ def read_text(
     if len(data) > _MOST: raise InputError(f"{table}: more than {_MOST:,} bytes when it is unpacked, which is no table")
     if data[:2] == b'PK' or data[:4] == b'\xd0\xcf\x11\xe0':
         raise InputError(f"{table}: this is a spreadsheet; save it as CSV")
+    if data.startswith(_PACKED): raise InputError(f"{table}: packed in a way that isn't read; unpack it, or use .gz")
     coding = next(c for mark, c in _BYTE_MARKS if data.startswith(mark))
     try: text = data.decode(coding)
     except UnicodeDecodeError as e:
@@ -109,13 +111,17 @@ def _best_separator(text):
         except csv.Error: return 0
     return max(',;\t|', key=columns)
 
+def _without_guard(field):
+    "What stands in =\"…\", which keeps a spreadsheet from reading a text as a number."
+    return field[2:-1].strip() if len(field) > 2 and field.startswith('="') and field.endswith('"') else field
+
 def _records(text, separator, table):
     "Line and stripped fields of each record that holds anything."
     reader, records, line = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True,
                                      skipinitialspace=True), [], 1
     try:
         for fields in reader:
-            fields = [f.strip().strip('\ufeff').strip() for f in fields]
+            fields = [_without_guard(f.strip().strip('\ufeff').strip()) for f in fields]
             if any(fields): records.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as e:

@@ -206,6 +206,18 @@ def test_four_codings_of_a_real_image():
     assert (ims[0].laterality, ims[0].view, ims[0].age) == ('R', 'MLO', None)
 
 @needs_data
+@pytest.mark.parametrize('said', [8, 9, 10, 11, 12, 16])
+def test_fewer_bits_said_than_there_are(tmp_path, said):
+    "Twelve bits under a header that says fewer: obeyed, the picture would be folded; set aside. More are no harm."
+    ds = pydicom.dcmread(next(REAL.glob('mg-dicom/GE_*rle.dcm')))
+    ds.decompress()
+    ds.BitsStored, ds.HighBit = said, said - 1
+    ds.save_as(tmp_path/'s.dcm')
+    if said >= 12: assert read_dicom(tmp_path/'s.dcm').pixels.shape == (3062, 2394)
+    else:
+        with pytest.raises(ImageFault, match=f'BitsStored says {said}, but values go up to'): read_dicom(tmp_path/'s.dcm')
+
+@needs_data
 def test_tables_windows_and_percentiles_agree(tmp_path):
     "The maker's lookup table is its sigmoid window; without both, percentiles come close."
     source = next(REAL.glob('mg-dicom/GE_*rle.dcm'))
@@ -307,7 +319,7 @@ def dialects(draw, rows):
     separator, end = draw(st.sampled_from([',', ';', '\t', '|'])), draw(st.sampled_from(['\n', '\r\n', '\r']))
     pad, more = draw(st.sampled_from(['', ' '])), draw(st.integers(0, 2))
     spelling = draw(st.sampled_from([str, str.upper, str.title, lambda t: f' {t} ']))
-    quote = draw(st.sampled_from([str, lambda t: f'"{t}"']))
+    quote = draw(st.sampled_from([str, lambda t: f'"{t}"', lambda t: f'="{t}"', lambda t: f'"=""{t}"""']))
     lines = [(separator + pad).join(quote(f) for f in row) + separator*more for row in [[spelling(h) for h in HEAD], *rows]]
     for _ in range(draw(st.integers(0, 2))): lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(['', '# a remark', separator*(5 + more)])))
     text = draw(st.sampled_from(['', f'sep={separator}{end}'])) + end.join(lines) + draw(st.sampled_from(['', end]))
@@ -360,9 +372,9 @@ def respelt(draw, name):
     "The same id as another hand or program would write it."
     name = draw(st.sampled_from([str, str.upper, str.lower, str.title]))(name)
     name = unicodedata.normalize(draw(st.sampled_from(['NFC', 'NFD', 'NFKC'])), name)
-    if name.isdecimal(): name = draw(st.sampled_from(['', '0', '00'])) + name + draw(st.sampled_from(['', '.0']))
+    if name.isdecimal(): name = draw(st.sampled_from(['', "'", '0', '00'])) + name + draw(st.sampled_from(['', '.0', ',0']))
     at = draw(st.integers(0, len(name)))
-    return draw(st.sampled_from(['', ' '])) + name[:at] + draw(st.sampled_from(['', '', ' ', '  ', '\xa0']))*(not name[at:at + 2] == '.0') + name[at:]
+    return draw(st.sampled_from(['', ' '])) + name[:at] + draw(st.sampled_from(['', '', ' ', '  ', '\xa0']))*(name[at:at + 2] not in ('.0', ',0')) + name[at:]
 
 NAMES = st.one_of(st.integers(1, 10**6).map(str), st.text('abcé-7', min_size=2, max_size=6)).filter(lambda t: value_key(t) and value_key(id_key(t)))
 

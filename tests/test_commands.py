@@ -16,7 +16,7 @@ ELSEWHERE = { # what needs more than a copy of the project, or is another test's
     r'make (docs)$': 'test_docs.py', r'make hooks$': 'test_hooks.py', r'make library$': 'test_structure.py', r'make clean$': 'test_clean.py',
     r'make bench(-quick)?$|papermill nbs/09_benchmark': 'test_bench.py',
     r'papermill nbs/0[57]_\w+.ipynb out.ipynb': 'test_surroundings.py',
-    r'make explore|nlbs_explore ': 'test_browser.py',
+    r'make explore|nlbs_explore ': 'test_browser.py', r'make accelerator$|nlbs_accelerator ': 'test_accelerator.py', # eight minutes
 }
 
 def docstrings():
@@ -29,7 +29,7 @@ def docstrings():
 
 def lines(path):
     "The commands of a text that have an argument, or are all of a command; papermill's too."
-    found = [*typed(prose(path)), *re.findall(r'^papermill .+', prose(path), re.MULTILINE)]
+    found = [*typed(prose(path)), *re.findall(r'^papermill \S+\.ipynb .+', prose(path), re.MULTILINE)]
     return [o for o in dict.fromkeys(found) if ' ' in o and not re.match(r'(\.venv/bin/)?nlbs_\w+ --(?!config)', o)] # not a name, an option
 
 def elsewhere(command): return next((tests for pattern, tests in ELSEWHERE.items() if re.match(pattern, command)), '')

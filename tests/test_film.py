@@ -83,7 +83,7 @@ def test_full_size_all(): check(fine_phantoms(24), 1/24, .0065, 1/24, 1/24)
 
 @needs_data
 @pytest.mark.slow # more than a thousand films: two minutes
-def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .025, .025, told=.6, drawings=3)
+def test_many(): check([*phantoms(156), *real_images(7)], .01, .005, .01, .025, told=.6, drawings=3)
 
 @needs_data
 @pytest.mark.slow # several hundred: a minute

@@ -2,6 +2,8 @@
 import signal, time
 
 import numpy as np, pytest
+from nlbs_cvae.dicom import WRITTEN_VIEWS
+from nlbs_cvae.mapping import Mapping, mapping_names
 from starting import Forked
 
 RUN = 'from nlbs_cvae.sampling import nlbs_generate\nnlbs_generate()\n' # as a console script does
@@ -225,6 +227,12 @@ def test_a_view_without_a_code_is_refused_before_the_work(call, tmp_path, asked,
     status, out, err = call(model, tmp_path/'out', '--n', 3, '--steps', 1, '--formats', 'dicom', '--conditions', asked)
     if word: assert status == 1 and f"view '{word}'" in err and not (tmp_path/'out').exists(), err
     else: assert status == 0 and [ds.ViewPosition for ds in headers(tmp_path/'out')] == ['CC']*3
+
+def test_every_view_of_a_packaged_mapping_can_be_written():
+    "As a condition or a constant: nobody trains for hours on a view that has no code."
+    known = {n: Mapping.load(n).conditions() for n in mapping_names()}
+    views = {n: {*(c['view'].values if 'view' in c.names else ()), *([c.constants['view']] if 'view' in c.constants else ())} for n, c in known.items()}
+    assert 'AT' in views['rsna'] and not {n: v - set(WRITTEN_VIEWS) for n, v in views.items() if v - set(WRITTEN_VIEWS)}
 
 def test_axillary_tails_are_written(call, tmp_path):
     model = a_model(tmp_path/'m', view=('CC', 'MLO', 'AT'), laterality=('left', 'right'))

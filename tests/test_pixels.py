@@ -1,14 +1,15 @@
 "What a file says of its pixels is obeyed or refused, whatever the format; what reading costs is bounded."
-import os, signal, socket, time, warnings
+import os, signal, socket, struct, time, warnings
 
-import numpy as np, pandas as pd, pydicom, pytest
+import imagecodecs, numpy as np, pandas as pd, pydicom, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from nlbs_cvae.cache import prepare_cache
-from nlbs_cvae.pixels import read_dicom
+from nlbs_cvae.pixels import read_dicom, read_image
 from nlbs_cvae.dicom import write_dicom
+from nlbs_cvae.folders import read_images
 from nlbs_cvae.images import decode_raster, upright
 from nlbs_cvae.phantom import phantom_image
 
@@ -78,6 +79,49 @@ def test_pictures_are_obeyed(tmp_path, kind, suffix, way):
     im.save(tmp_path/f'a.{suffix}', **({} if suffix == 'bmp' else dict(exif=exif)), **(dict(quality=98) if suffix == 'jpg' else {}))
     got = decode_raster(tmp_path/f'a.{suffix}')
     assert np.abs(got.words.astype(int) - (upright(grey, {6: 8, 8: 6}.get(way, way)) if suffix == 'bmp' else grey)).max() < 12
+
+@settings(max_examples=40, **HEADERS)
+@given(form=st.sampled_from(['dcm', 'LA8', 'LA16', 'RGBA8', 'RGBA16']), box=st.tuples(*[st.integers(0, 60)]*4), bright=st.booleans())
+def test_nothing_shows_where_nothing_was_measured(tmp_path, form, box, bright):
+    "Padding and what is transparent: `valid` knows it, and it is black, whatever is stored there."
+    top, left, h, w = box
+    hidden = np.zeros(breast().shape, bool)
+    hidden[top:top + h, left:left + w] = True
+    words = np.clip(breast(), 10, 4000)
+    if form == 'dcm':
+        path = write_dicom(tmp_path/'v.dcm', np.where(hidden, 4095 if bright else 1, words).astype(np.uint16), laterality='L', view='CC', windows=WINDOW,
+                           voi='LINEAR', padding=(4095, 4095) if bright else (1, 1))
+    else:
+        depth = np.dtype('u2' if form.endswith('16') else 'u1')
+        grey, last = (words << 4 if depth == 'u2' else words >> 4).astype(depth), np.iinfo(depth).max
+        grey, alpha = np.where(hidden, last if bright else 7, grey).astype(depth), np.where(hidden, 0, last).astype(depth)
+        path = tmp_path/'v.png'
+        path.write_bytes(imagecodecs.png_encode(np.dstack([*[grey]*(1 if form.startswith('LA') else 3), alpha])))
+    m = read_image(path)
+    valid = np.ones(hidden.shape, bool) if m.valid is None else m.valid
+    assert (valid == ~hidden).all() and not m.pixels[hidden].any() and (m.pixels[~hidden] > 0).mean() > .4
+
+def tiff(path, words, white_is_zero, end):
+    "One strip without compression, by the standard: little or big end first."
+    bits, data = 8*words.itemsize, words.astype(words.dtype.newbyteorder(end)).tobytes()
+    tags = [(256, 4, words.shape[1]), (257, 4, words.shape[0]), (258, 3, bits), (259, 3, 1), (262, 3, int(not white_is_zero)), (273, 4, 8), (277, 3, 1),
+            (278, 4, words.shape[0]), (279, 4, len(data))]
+    entries = b''.join(struct.pack(f'{end}HHI' + ('I' if kind == 4 else 'HH'), tag, kind, 1, *([value] if kind == 4 else [value, 0])) for tag, kind, value in tags)
+    path.write_bytes((b'II' if end == '<' else b'MM') + struct.pack(f'{end}HI', 42, 8 + len(data)) + data + struct.pack(f'{end}H', len(tags)) + entries + bytes(4))
+
+@settings(max_examples=40, **HEADERS)
+@given(suffix=st.sampled_from(['dcm', 'tif', 'png', 'pgm']), bits=st.sampled_from([8, 12, 16]), negative=st.booleans(), end=st.sampled_from('<>'))
+def test_samples_pass_the_same_door(tmp_path, suffix, bits, negative, end):
+    "The same picture from another program's model, whatever its form, has the same grey: nothing is stretched or taken for ours of 12 bits."
+    drawn, top = breast(), 2**bits - 1
+    words = (drawn >> 4).astype(np.uint8) if bits == 8 else drawn << (bits - 12)
+    turned, path = (top - words).astype(words.dtype) if negative else words, tmp_path/f'a.{suffix}'
+    if suffix == 'dcm': write_dicom(path, turned.astype(np.uint16), laterality='L', view='CC', bits=bits, photometric='MONOCHROME1' if negative else 'MONOCHROME2')
+    elif suffix == 'tif': tiff(path, turned if bits != 12 else turned << 4 | 15*negative, negative, end)
+    elif suffix == 'png': Image.fromarray(words if bits != 12 else words << 4).save(path)
+    else: path.write_bytes(f'P5 {words.shape[1]} {words.shape[0]} {top}\n'.encode() + words.astype(words.dtype.newbyteorder('>')).tobytes())
+    (tmp_path/'manifest.csv').write_text(f'row,file,view\n0,{path.name},CC\n')
+    assert np.abs((read_images(tmp_path)[0] + 1)/2 - drawn/4095).max() < .006
 
 # ---- files that are no images, or cost too much
 
