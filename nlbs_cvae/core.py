@@ -273,10 +273,13 @@ def file_name(
     what='name',  # named in the error
 )->str:
     "`name`, where a file or folder may bear it; an `InputError` elsewhere."
-    if isinstance(name, str) and re.fullmatch(r'\w([\w .+-]{0,62}[\w+-])?', name): return name
+    if isinstance(name, str) and re.fullmatch(r'\w([\w .+-]{0,62}[\w+-])?', name) and len(name.encode()) <= 192 \
+            and name.partition('.')[0].upper() not in _DEVICES: return name
     raise InputError(f"{what} {name!r}: it becomes a file, so it must be letters, digits, '_', '-', '+', "
-                     "'.' or spaces, 64 at most, "
-                     "with a letter or digit first")
+                     "'.' or spaces, 64 at most (192 bytes), "
+                     "with a letter or digit first, and none of Windows' devices")
+
+_DEVICES = ('CON', 'PRN', 'AUX', 'NUL', *(f'{port}{n}' for port in ('COM', 'LPT') for n in range(1, 10)))
 
 def run_name(
     run, # what the user called it; a number too
