@@ -117,8 +117,10 @@ def test_what_is_fetched(tiny_run, words, far, tmp_path):
 def test_what_is_sent_as_code(tiny_run, archive, words, far, tmp_path):
     "The project's folder holds an archive, its cache, a run, tables, logs and notes in every corner: none of it goes, dry or not."
     clone = copy_project(tmp_path/USER/'clone')
+    (clone/'slurm'/'private').mkdir()
+    (clone/'slurm'/'private'/'ids.csv').write_text(f'{USER} on {HOST}: 109430185503') # git knows it
     for cmd in (['init', '-q'], ['add', '-A']): subprocess.run(['git', *cmd], cwd=clone, check=True)
-    known = {o for o in subprocess.run(['git', 'ls-files', '-z'], cwd=clone, check=True, capture_output=True, text=True).stdout.split('\0') if o}
+    known = {o for o in subprocess.run(['git', 'ls-files', '-z'], cwd=clone, check=True, capture_output=True, text=True).stdout.split('\0') if o} - {'slurm/private/ids.csv'}
     cache, = [p.parent for p in archive.parent.glob('*cache*/cache.json')]
     for folder, name in ((archive, 'data/quick'), (archive, '109430185503'), (cache, 'prepared'), (tiny_run, 'results/mine')): shutil.copytree(folder, clone/name)
     for name in ('ids.csv', '.env', 'nbs/notes.ipynb', 'nbs/.ipynb_checkpoints/a-checkpoint.ipynb', 'slurm/nlbs-7.out', 'slurm/sites/other.env', 'nlbs_cvae/configs/mine.yaml',
