@@ -76,6 +76,9 @@ def _check_value(name, v):
     "Values are shown: in tables, titles and pages."
     if not v.isprintable() or len(v) > 100:
         raise InputError(f"condition {name}: its value {v!r} must be printable and of at most 100 characters")
+    if re.match(r'[=@]|[+-].*[(|!]', v): # '-1' and '+' are values, '+cmd|x!A0' is none
+        raise InputError(f"condition {name}: a spreadsheet that opens a manifest would run its value {v!r}; "
+                         "call it otherwise")
 
 # %% ../nbs/00d_conditions.ipynb #e0719fcca
 @dataclass(frozen=True)

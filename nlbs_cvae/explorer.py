@@ -141,7 +141,8 @@ class Explorer:
         self.worker.wait()
         return self
 
-    def _repr_mimebundle_(self, **kwargs): return self.panel._repr_mimebundle_(**kwargs) # how a cell shows it
+    def _repr_mimebundle_(self, **kwargs): # how a cell shows it; its text is kept, and would hold the fields' folders
+        return {**self.panel._repr_mimebundle_(**kwargs), 'text/plain': 'Explorer'}
 
     def _button(self, text, name, action, **kwargs):
         "A button whose errors are said."

@@ -11,14 +11,15 @@ import os, re
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np, pandas as pd, pydicom
+import numpy as np, pandas as pd
 from PIL import Image
 
 from .core import InputError, read_json, write_json
 from .figures import to_float
 from .run import file_lock
 from .conditions import match_columns
-from .images import ImageFault, bounded
+from .images import MAX_SIDE, ImageFault, bounded
+from .dicom import open_dataset, unwarned
 from .pixels import read_sample
 from .mapping import Mapping, mapping_names
 from .metadata import leads_to_images, read_frame
@@ -61,7 +62,7 @@ def _marked_png(path):
     with Image.open(path) as im: return im.format == 'PNG' and im.text.get('Synthetic') == 'yes'
 
 def _marked_dicom(path):
-    ds = pydicom.dcmread(path, specific_tags=['Manufacturer', 'PatientID', 'ImageType'], stop_before_pixels=True)
+    with unwarned(): ds = open_dataset(path, header_only=True) # within bounds: nobody knows yet whose it is
     return ds.Manufacturer == 'NLBS-CVAE' and ds.PatientID.startswith('SYNTHETIC-') and ds.ImageType[0] == 'DERIVED'
 
 def _marked_json(path):
@@ -70,7 +71,7 @@ def _marked_json(path):
 
 def _marked_csv(path):
     with open(path, encoding='utf-8') as f:
-        return re.fullmatch(r'row,file,.*model,synthetic', f.readline().strip()) is not None
+        return re.fullmatch(r'row,file,.*model,synthetic', f.readline(10**5).strip()) is not None
 
 def _marked_npy(path): # the format has no room for words: its shape must be what generation.json says
     plan, ims = read_json(path.with_name('generation.json')), np.load(path, mmap_mode='r')
@@ -263,10 +264,11 @@ def _read_npy(path, df):
         ims, rows = np.load(path, mmap_mode='r'), df.row.to_numpy()
         if ims.dtype not in (np.uint8, np.uint16) or ims.ndim != 3:
             raise ValueError(f'{ims.dtype} {ims.shape}, not (N,H,W) of 8 or 16 bits')
+        if max(ims.shape[1:]) > MAX_SIDE: raise ValueError(f'{ims.shape}: at most {MAX_SIDE:,} pixels a side')
         if rows.dtype.kind != 'i' or rows.min() < 0 or len(set(rows)) < len(rows):
             raise ValueError('column row must hold different numbers from 0')
         return to_float(ims[rows])
-    except (OSError, ValueError, AttributeError, IndexError) as e:
+    except Exception as e: # what isn't as it says makes numpy raise what it likes
         raise InputError(f"{path}: can't be read as the images of the manifest ({e})") from None
 
 # %% ../nbs/06_folders.ipynb #37cb03acb

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import __version__
 from .core import InputError, read_json, rng, write_json
 from .figures import to_float
-from .settings import Settings, load_settings
+from .settings import Settings, load_settings, places_of
 from .run import RunFolder
 from .cache import Cache
 from .dataset import get_data
@@ -93,16 +93,22 @@ def open_evaluation(
     if not folder.settings_file.exists(): raise InputError(f"{run}: no run here (no settings.yaml); name results/<run>")
     if not (folder.model/'config.json').exists(): raise InputError(f"{run}: the run has no trained model yet; finish "
                                                             f"it with nlbs_train")
-    s, generator = load_settings(str(folder.settings_file), overrides), load_generator(folder.model, device)
-    with folder.private_words(s.data.archive, s.data.table, s.data.cache): cache = get_data(s)
-    cache.check_same(generator.meta.get('fingerprint'), f'{run} was trained on')
+    with folder.private_words():
+        s, generator = load_settings(str(folder.settings_file), overrides), load_generator(folder.model, device)
+    with folder.private_words(*places_of(s), samples): e = _compared(folder, s, generator, split, samples)
+    e.about.update(overrides=shlex.join(o for o in overrides if o.startswith('evaluation.')))
+    return e
+
+def _compared(folder, s, generator, split, samples):
+    "The evaluation of a run: its images, and as many others to compare them with."
+    cache = get_data(s)
+    cache.check_same(generator.meta.get('fingerprint'), f'{folder.path} was trained on')
     test, train = Images(cache, cache.rows(split)), Images(cache, cache.rows('train'))
     n = min(len(test), len(train), len(read_manifest(samples)) if samples else s.evaluation.samples)
     if not n: raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training "
                                f"images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
     about = _evaluation_about(s, generator, cache, split, test, train)
-    about.update(overrides=shlex.join(o for o in overrides if o.startswith('evaluation.')))
     if samples: about.update(samples=len(read_manifest(samples)), sampler=f'images of {Path(samples).name}')
     return Evaluation(folder, s, generator, about, train, Images(cache, cache.rows('valid')), test, other,
                       samples=str(samples))

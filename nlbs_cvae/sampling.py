@@ -8,7 +8,7 @@ __all__ = ['FORMATS', 'image_label', 'wanted_labels', 'write_image', 'generate',
            'load_generator', 'count_files', 'count_labels', 'nlbs_generate']
 
 # %% ../nbs/06b_sampling.ipynb #samplingx
-import math, os, tempfile
+import math, os, shutil, tempfile
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -177,10 +177,12 @@ def _generate(generator, out, codes, plan, done, batch_size):
 
 def _open_npy(path, shape):
     "The array that holds all images, uint16 (N,H,W), to write into; a new one appears whole."
-    if not path.exists():
+    there = path.exists()
+    if not there or path.stat().st_nlink > 1: # a copy by links: what another folder holds too isn't written into
         fd, new = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
         os.close(fd)
-        np.lib.format.open_memmap(new, 'w+', np.uint16, shape).flush()
+        if there: shutil.copyfile(path, new)
+        else: np.lib.format.open_memmap(new, 'w+', np.uint16, shape).flush()
         os.replace(new, path)
     return np.lib.format.open_memmap(path, 'r+')
 

@@ -23,9 +23,9 @@ options 'site= tries= no-check dry-run' "$@"
 shift "$taken"
 what=${1:-} folder=${2:-}
 
-own_files() { # the project's files: what git knows and is there, separated by NUL
+own_files() { # the project's files: what git knows and is there, separated by NUL; nothing of a folder private
     git -C "$root" rev-parse --git-dir >/dev/null 2>&1 || die "code: $root is no clone, so nobody can say what belongs to it; git clone it, or: git init && git add what may go"
-    (cd "$root" && git ls-files -z | while IFS= read -r -d '' file; do if [[ -e $file || -L $file ]]; then printf '%s\0' "$file"; fi; done)
+    (cd "$root" && git ls-files -z | while IFS= read -r -d '' file; do if [[ /$file != */private/* && ( -e $file || -L $file ) ]]; then printf '%s\0' "$file"; fi; done)
 }
 
 named_file() { # FILE: its place in the project, for the profile and for what was named

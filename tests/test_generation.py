@@ -1,5 +1,5 @@
 "Generation as a process: killed and gone on with, memory that doesn't grow, errors of one line, files that other readers read."
-import signal, time
+import os, shutil, signal, time
 
 import numpy as np, pytest
 from nlbs_cvae.dicom import WRITTEN_VIEWS
@@ -194,6 +194,21 @@ def test_links_are_not_followed(model, tmp_path, link):
     for again in (dict(seed=0), dict(seed=1, replace=True)):
         with pytest.raises(InputError, match=f'{link}: a link'): generate(generator, out, **ask, **again)
     assert before == (contents(tmp_path/'elsewhere') if link == 'dicom' else (tmp_path/'elsewhere').read_bytes())
+
+def test_a_copy_by_hard_links_is_another_folder(model, tmp_path):
+    "Backups and `cp -al` give one file two names: what is generated under one of them leaves the other as it was."
+    from nlbs_cvae.sampling import generate, load_generator
+    g, one, two = load_generator(model, 'cpu'), tmp_path/'one', tmp_path/'two'
+    generate(g, one, 4, steps=1, formats=('png', 'npy', 'dicom'))
+    shutil.copytree(one, two, copy_function=os.link)
+    before = {p.relative_to(one): p.read_bytes() for p in one.rglob('*') if p.is_file()}
+    generate(g, two, 4, steps=1, seed=1, formats=('png', 'npy', 'dicom'), replace=True)
+    shutil.rmtree(two)
+    shutil.copytree(one, two, copy_function=os.link)
+    (two/'000003.png').unlink() # unfinished: gone on with
+    generate(g, two, 4, steps=1, formats=('png', 'npy', 'dicom'))
+    assert (two/'images.npy').stat().st_ino != (one/'images.npy').stat().st_ino
+    assert before == {p.relative_to(one): p.read_bytes() for p in one.rglob('*') if p.is_file()}
 
 def test_archives_are_not_written_into(call, model, tmp_path):
     from nlbs_cvae.phantom_archive import write_phantom

@@ -1,14 +1,16 @@
 "`make hooks`: git cleans a notebook on its way in; two versions are merged without a loss, or the conflict is said."
-import json, subprocess
+import json, resource, subprocess
 
 import pytest
 from nbdev.clean import clean_nb
 from project import ROOT, copy_project
 
 @pytest.fixture
-def repo(tmp_path):
+def repo(tmp_path): return repository(tmp_path/'repo')
+
+def repository(path):
     "A copy of the project as a git repository of its own, hooks installed."
-    path = copy_project(tmp_path/'repo')
+    path = copy_project(path)
     (path/'.venv').symlink_to(ROOT/'.venv')
     (path/'tools'/'setup.sh').write_text('#!/bin/sh\n') # nothing to install here
     git(path, 'init', '--quiet', '--initial-branch=main')
@@ -17,6 +19,11 @@ def repo(tmp_path):
     return path
 
 def git(repo, *args): return subprocess.run(['git', *args], cwd=repo, check=True, capture_output=True, text=True).stdout
+
+def bounded():
+    "What git starts may take 20 seconds of computing and 2 GiB; the filter that runs over doesn't run on."
+    resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 
 def write(repo, *sources, **metadata):
     "A notebook with one code cell for each source, as a Jupyter session leaves it."
@@ -97,6 +104,46 @@ def test_the_filter_does_what_nbdev_does(repo):
         clean_nb(reference, allowed_cell_metadata_keys=['tags'])
         assert json.loads(cleaned) == reference, path.name
     assert '0x' not in cleaned.decode() and 'é' in cleaned.decode()
+
+def test_what_a_branch_says_is_not_read(repo):
+    "Settings of the tree that never end, or grow without end, are no concern of what git runs."
+    big = ''.join(f"a{i} = {f'%(a{i + 1})s'*20}\n" for i in range(7))
+    for k, text in enumerate((None, f"[DEFAULT]\nallowed_cell_metadata_keys = {'%(a0)s'*20}\n{big}a7 = x\n")):
+        (repo/'settings.ini').unlink()
+        if text: (repo/'settings.ini').write_text(text)
+        else: (repo/'settings.ini').symlink_to('/dev/zero')
+        write(repo, f'a = {k}', scrolled=True, tags=['parameters'])
+        subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, check=True, capture_output=True, preexec_fn=bounded)
+        assert json.loads(git(repo, 'show', ':nbs/x.ipynb'))['cells'][0]['metadata'] == {'tags': ['parameters']}
+
+def test_the_time_grows_as_a_notebook_does(repo):
+    write(repo, 'a = 1')
+    nb = json.loads((repo/'nbs'/'x.ipynb').read_text())
+    nb['cells'][0]['outputs'] = [dict(output_type='stream', name='stdout', text=['<'*10**6 + ' at 0x'*10**5])]
+    (repo/'nbs'/'x.ipynb').write_text(json.dumps(nb))
+    subprocess.run(['git', 'add', 'nbs/x.ipynb'], cwd=repo, check=True, preexec_fn=bounded)
+    assert json.loads(git(repo, 'show', ':nbs/x.ipynb'))['cells'][0]['execution_count'] is None
+
+def test_a_checkout_whose_name_git_could_fill_in(tmp_path):
+    "%f in a filter stands for the name of a file, which whoever made the branch has chosen."
+    repo = repository(tmp_path/"it's 100%fine")
+    for name in ('x;touch trapped;.ipynb', "x';touch trapped;'.ipynb", 'x$(touch trapped).ipynb'):
+        write(repo, 'a = 1', scrolled=True)
+        (repo/'nbs'/'x.ipynb').rename(repo/'nbs'/name)
+        git(repo, 'add', f'nbs/{name}')
+        assert not json.loads(git(repo, 'show', f':nbs/{name}'))['cells'][0]['metadata']
+    assert not [*repo.rglob('trapped')]
+
+def test_a_python_in_the_tree_is_not_taken(repo):
+    "A .venv that conda made is a Python of its own, which a branch can write over."
+    (repo/'.venv').unlink()
+    inside = repo/'.venv'/'bin'/'python'
+    inside.parent.mkdir(parents=True)
+    inside.write_text(f'#!/bin/sh\necho {inside}\n')
+    inside.chmod(0o755)
+    done = subprocess.run(['tools/hooks.sh'], cwd=repo, capture_output=True, text=True)
+    filter_ = git(repo, 'config', '--local', 'filter.nbdev-clean.clean')
+    assert str(inside) not in filter_ if done.returncode == 0 else 'no Python outside of' in done.stderr
 
 def test_the_former_include_goes(repo):
     git(repo, 'config', '--local', 'include.path', '../.gitconfig')

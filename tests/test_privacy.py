@@ -1,5 +1,5 @@
 "Nothing in a run folder says who a woman is or where her images came from: neither text, notebook, picture nor checkpoint, nor a failure."
-import base64, gzip, io, json, os, re, shutil, socket, subprocess, sys, zipfile, zlib
+import base64, gzip, io, json, os, re, shutil, signal, socket, subprocess, sys, time, zipfile, zlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from nlbs_cvae.run import RunFolder
 from nlbs_cvae.settings import load_settings, places_of
 from nlbs_cvae.dataset import get_data, get_dls
 from nlbs_cvae.training import train
+from matplotlib import get_configdir
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import dcmread
@@ -204,6 +205,24 @@ def test_a_notebook_that_fails_twice(clinic):
     assert not leaks(folder, {ID[:8].encode(), USER.encode(), HOST.encode(), str(clinic).encode(), str(ROOT).encode()})
     assert (folder/'private'/'host').read_text().strip() == (HOST if named else os.uname().nodename), 'the name is known, and kept apart'
     assert ID[:8] in (folder/'private'/'errors.txt').read_text()
+
+def test_a_notebook_that_is_killed(clinic, monkeypatch):
+    "What it leaves names no place, whatever the letters of it, given from the root or from here; nor does it after the next attempt."
+    archive, results = clinic.rename(clinic.with_name('étude "A"')), Path('scratch', USER) # as clusters have it
+    overrides = [f'data.archive=home/{USER}/{archive.name}', 'data.mapping=folder', 'data.phantom=0', f'output.results={clinic.parent/results}', 'data.num_workers=0', 'training.num_epochs=1000']
+    cmd, place = [sys.executable, ROOT/'tools'/'notebook.py', '05_train', 'run', 'quick_config', *overrides], clinic.parent.parent.parent
+    folder, words = RunFolder(clinic.parent/results/'run'), {ID[:8].encode(), USER.encode(), str(clinic.parent).encode(), archive.name.encode()}
+    before = 0
+    for attempt in range(2):
+        proc = subprocess.Popen(cmd, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, 'HOME': str(clinic.parent), 'MPLCONFIGDIR': get_configdir()})
+        while (status := folder.read_status()).get('phase') != 'autoencoder' or status['process'] == before:
+            assert proc.poll() is None, 'it ended by itself'
+            time.sleep(.2)
+        before = status['process'] # the kernel's
+        for pid in (proc.pid, before): os.kill(pid, signal.SIGKILL)
+        proc.wait()
+        assert not leaks(folder.path, words)
+    assert (folder.path/'train.001.ipynb').exists()
 
 def test_a_run_that_lives(clinic, monkeypatch):
     "What lies in its folder while it trains, its lock too, is clean."

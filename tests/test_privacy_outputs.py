@@ -1,10 +1,11 @@
 "What leaves the house, searched for a woman's id, a path, a user and a machine: generated images, metrics, reports, what is fetched and sent."
-import getpass, os, shutil, socket, subprocess
+import getpass, json, os, re, shutil, socket, subprocess
 
 import pytest
 from nlbs_cvae.core import InputError
 from nlbs_cvae import sampling
 from nlbs_cvae.report import evaluate
+from nlbs_cvae.settings import read_yaml
 from nlbs_cvae.sampling import generate, load_generator
 from project import ROOT, copy_project
 from test_privacy import contents, leaks, secrets
@@ -42,13 +43,29 @@ def test_evaluation(tiny_run, words, tmp_path, public):
     assert b'ynthetic' in contents(run/'metrics'/'evaluation_report.pdf').replace(b'S', b's'), 'its words are read'
     assert not leaks(run, words | {str(tmp_path).encode()})
 
-@pytest.mark.parametrize('spoil', [lambda run: (run/'model'/'config.json').write_text('{'), lambda run: (run/'model'/'model.safetensors').write_bytes(b''),
-                                   lambda run: (run/'settings.yaml').write_text('data: ['), lambda run: shutil.rmtree(run/'private')], ids=['config', 'weights', 'settings', 'came_alone'])
-def test_a_failed_evaluation(tiny_run, words, tmp_path, spoil):
-    run = shutil.copytree(tiny_run, tmp_path/USER/'results'/'mine')
-    spoil(run)
-    with pytest.raises(InputError): evaluate(run, device='cpu')
-    assert not leaks(run, words | {str(tmp_path).encode()})
+def another(cache): (cache/'cache.json').write_text(re.sub('"fingerprint": "[^"]+"', '"fingerprint": "x"', (cache/'cache.json').read_text()))
+def no_test_women(cache): (cache/'table.csv').write_text((cache/'table.csv').read_text().replace('test', 'train'))
+def cut_images(cache): (cache/'images.npy').write_bytes((cache/'images.npy').read_bytes()[:3000])
+
+SPOIL = dict(
+    config=lambda run, cache: (run/'model'/'config.json').write_text('{'), weights=lambda run, cache: (run/'model'/'model.safetensors').write_bytes(b''),
+    settings=lambda run, cache: (run/'settings.yaml').write_text('data: ['), came_alone=lambda run, cache: shutil.rmtree(run/'private'),
+    another=lambda run, cache: another(cache), no_test_women=lambda run, cache: no_test_women(cache), cut_images=lambda run, cache: cut_images(cache))
+
+@pytest.mark.parametrize('name', SPOIL)
+def test_a_failed_evaluation(tiny_run, archive, words, tmp_path, monkeypatch, name):
+    "In a notebook, which keeps what an error says: the prepared images lie in a folder of a woman's, in that of a user, with spaces and accents."
+    run, cache = (tmp_path/USER/'mes étudés'/'109430185503'/o for o in ('mine', 'cache'))
+    shutil.copytree(tiny_run, run)
+    shutil.copytree(*archive.parent.glob('*cache*'), cache)
+    places = run/'private'/'places.yaml'
+    places.write_text(json.dumps(read_yaml(places) | dict(data=dict(archive=str(archive), cache=str(cache)))))
+    SPOIL[name](run, cache)
+    monkeypatch.setattr('nlbs_cvae.run.in_notebook', lambda: True)
+    with pytest.raises(Exception) as caught: evaluate(run, device='cpu')
+    seen = words | {str(tmp_path).encode(), b'109430185503', 'mes étudés'.encode()}
+    assert not leaks(run, seen) and not [o for o in seen if o in str(caught.value).encode()], caught.value
+    assert name == 'came_alone' or (run/'private'/'errors.txt').exists(), 'in full, where nobody else reads it'
 
 def test_a_failed_generation(tiny_run, words, tmp_path, monkeypatch):
     "It breaks off at the second batch, by an error that names a woman; then it goes on."
@@ -100,8 +117,10 @@ def test_what_is_fetched(tiny_run, words, far, tmp_path):
 def test_what_is_sent_as_code(tiny_run, archive, words, far, tmp_path):
     "The project's folder holds an archive, its cache, a run, tables, logs and notes in every corner: none of it goes, dry or not."
     clone = copy_project(tmp_path/USER/'clone')
+    (clone/'slurm'/'private').mkdir()
+    (clone/'slurm'/'private'/'ids.csv').write_text(f'{USER} on {HOST}: 109430185503') # git knows it
     for cmd in (['init', '-q'], ['add', '-A']): subprocess.run(['git', *cmd], cwd=clone, check=True)
-    known = {o for o in subprocess.run(['git', 'ls-files', '-z'], cwd=clone, check=True, capture_output=True, text=True).stdout.split('\0') if o}
+    known = {o for o in subprocess.run(['git', 'ls-files', '-z'], cwd=clone, check=True, capture_output=True, text=True).stdout.split('\0') if o} - {'slurm/private/ids.csv'}
     cache, = [p.parent for p in archive.parent.glob('*cache*/cache.json')]
     for folder, name in ((archive, 'data/quick'), (archive, '109430185503'), (cache, 'prepared'), (tiny_run, 'results/mine')): shutil.copytree(folder, clone/name)
     for name in ('ids.csv', '.env', 'nbs/notes.ipynb', 'nbs/.ipynb_checkpoints/a-checkpoint.ipynb', 'slurm/nlbs-7.out', 'slurm/sites/other.env', 'nlbs_cvae/configs/mine.yaml',

@@ -1,13 +1,16 @@
 "Models and checkpoints from strangers: whatever their files say, it is a line that names the file, soon, and nothing is built from it."
-import copy, json, os, random, struct, zlib
+import copy, io, json, os, random, struct, tracemalloc, zlib
 
 import numpy as np, pandas as pd, pytest, torch
 from nlbs_cvae import generator as generator_module
 from nlbs_cvae.conditions import Condition, Conditions
 from nlbs_cvae.core import InputError, sha256
 from nlbs_cvae.cvae import ConditionalVAE
+from nlbs_cvae.dicom import write_dicom
 from nlbs_cvae.findings import with_findings
 from nlbs_cvae.generator import Generator, Prior
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.timeout(120) # what hangs fails
@@ -58,8 +61,8 @@ CONFIGS = [(k, v) for k, values in {
     'model.sizes': [[3], [3, HUGE], [], [3]*10**5, [-3, 3], None, 'xx', [3, 3.0, 3]], 'model.flags': [[0], [2], [-1], [1, 1], ['1'], 1, [True], [], [HUGE], ...],
     'model.extra': [1], 'model.__class__': ['x'], 'prior.channels': [HUGE, 0, '16', 17], 'prior.blocks': [10**9, 0, 2], 'prior.width': [HUGE, -1, 33, ...], 'prior.map_shape': [[1, 2, 2]],
     'conditions.conditions': [[], 'x', {}, 3, [3], [[]]], 'conditions.more': [1], 'conditions.constants': [{'/../x': 'y'}, 'x', {'x': 3}],
-    'conditions.conditions.0.name': ['/../../x', '..', '', 3, 'a\x1b[2J', 'x'*10**5, 'seed', 'cancer', '<script>', None],
-    'conditions.conditions.0.values': ['CC', ['CC'], [], ['CC', 'cc'], ['CC', 3], ['CC', 'a\x1b]0;x\x07'], ['x'*10**4, 'y'], [str(i) for i in range(5000)], {}, ...],
+    'conditions.conditions.0.name': ['NUL', 'con.x', '\U00010400'*60, '/../../x', '..', '', 3, 'a\x1b[2J', 'x'*10**5, 'seed', 'cancer', '<script>', None],
+    'conditions.conditions.0.values': ['CC', ['CC'], [], ['CC', 'cc'], ['CC', 3], ['CC', 'a\x1b]0;x\x07'], ['x'*10**4, 'y'], ['=HYPERLINK("http://x")', 'y'], ["-2+3+cmd|' /C x'!A0", 'y'], ['@SUM(1)', 'y'], [str(i) for i in range(5000)], {}, ...],
     'conditions.conditions.0.edges': [[1, 2], ['x'], [float('nan')], None, [2, 1], {}], 'conditions.conditions.0.counts': [[1], [-1, 1, 1], ['1', '2', '3'], [HUGE**3]*3, None, [1.5, 2, 3]],
     'conditions.conditions.0.more': [1]}.items() for v in values]
 
@@ -186,6 +189,40 @@ def test_manifest_that_points_elsewhere(tmp_path, name):
     (folder/'bomb.png').write_bytes(bomb)
     for odd in ('text.png', 'x.dcm'): (folder/odd).write_text('not an image')
     with pytest.raises(InputError, match='outside of its folder|regular|image'): read_images(folder, pd.DataFrame(dict(row=[0], file=[name if name != '/secret.png' else str(secret)])))
+
+def npy(text, rest=b''): return b'\x93NUMPY\x01\0' + struct.pack('<H', len(text)) + text + rest
+def packed(): np.savez(file := io.BytesIO(), a=np.zeros(3)); return file.getvalue()
+ARRAYS = dict(
+    sides=lambda: npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (1, 20000, 20000)}\n"), rows=lambda: npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (1000000000, 64, 64)}\n"),
+    brackets=lambda: npy(b"{'descr': " + b'('*8990), objects=lambda: npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1, 8, 8)}\n", b'cos\nsystem\n'), packed=packed, flat=lambda: npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': ()}\n"),
+    long=lambda: b'\x93NUMPY\x02\0' + struct.pack('<I', 2**31), negative=lambda: npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (1, -8, 8)}\n"), empty=lambda: b'')
+
+@pytest.mark.parametrize('name', ARRAYS)
+def test_an_array_that_lies(tmp_path, name):
+    "All images of a folder from somebody in one file, which takes no room on the disk and much in memory, or is something else."
+    from nlbs_cvae.folders import read_images
+    (tmp_path/'images.npy').write_bytes(ARRAYS[name]())
+    os.truncate(tmp_path/'images.npy', 2**33)
+    with pytest.raises(InputError, match='images.npy'): read_images(tmp_path, pd.DataFrame(dict(row=[0], file=['images.npy'])))
+
+def test_whose_a_file_is_is_asked_within_bounds(tmp_path):
+    "Before a generation writes into a folder it looks whether what lies there is its own: a few MB that stand for many don't."
+    from nlbs_cvae.folders import is_ours
+    deflated, bomb = tmp_path/'deflated.dcm', tmp_path/'000000.dcm'
+    ds = dcmread(write_dicom(tmp_path/'plain.dcm', np.zeros((64, 64), np.uint16), laterality='L', view='CC'))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(deflated)
+    data, pack = deflated.read_bytes(), zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    start = data.index(struct.pack('<HH', 2, 0)) + 12
+    start += struct.unpack('<I', data[start - 4:start])[0]
+    head = zlib.decompress(data[start:], -zlib.MAX_WBITS).partition(struct.pack('<HH', 0x7fe0, 0x10))[0]
+    bomb.write_bytes(data[:start] + pack.compress(head + struct.pack('<HH2sHI', 0x7fe0, 0x10, b'OW', 0, 2**32 - 2)) + b''.join(pack.compress(bytes(2**24)) for _ in range(16)) + pack.flush())
+    (tmp_path/'manifest.csv').touch()
+    os.truncate(tmp_path/'manifest.csv', 2**33)
+    tracemalloc.start()
+    assert not is_ours(bomb) and not is_ours(tmp_path/'manifest.csv')
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
 
 @pytest.mark.parametrize('text', ['[]', '3', '{}', '{"schema": "nlbs-cvae metrics 1"}', '{"schema": "nlbs-cvae metrics 1", "scores": 3}', '{"schema": "nlbs-cvae metrics 1", "scores": {"a": {"b": {"value": 1}}}}'])
 def test_metrics_that_are_none(tmp_path, text):

@@ -1,11 +1,13 @@
 """Git's clean filter for a notebook, standard input to output: what nbdev's `clean_nb` does, which a test compares.
 
-It needs the standard library alone, because what git runs must not lie where a branch can put files: .venv can."""
+It needs the standard library alone and reads the settings beside it, because what git runs must not lie where a branch can put
+files, in .venv or elsewhere in the tree; and its time grows as a notebook does, whatever is written there."""
 import json, re, sys
-from configparser import ConfigParser
+from configparser import RawConfigParser
+from pathlib import Path
 
-settings = ConfigParser()
-settings.read('settings.ini', encoding='utf-8')
+settings = RawConfigParser()
+settings.read(Path(__file__).with_suffix('.ini'), encoding='utf-8')
 def allowed(name): return settings.get('DEFAULT', f'allowed_{name}_keys', fallback='').split()
 NOTEBOOK = {'kernelspec', 'jekyll', 'jupytext', 'doc', 'widgets', *allowed('metadata')}
 CELL = {'hide_input', *allowed('cell_metadata')}
@@ -15,7 +17,11 @@ def kept(d, keys): return {k: v for k, v in d.items() if k in keys}
 def without_address(text):
     "`<object at 0x7f…>` → `<object>`, in a text or a list of lines."
     if isinstance(text, list): return [without_address(t) for t in text]
-    return re.sub(r'(<.*?)( at 0x[0-9a-fA-F]+)(>)', r'\1\3', text)
+    parts, end = [], 0
+    for o in re.finditer(r' at 0x[0-9a-fA-F]+(?=>)', text):
+        before, end = text[end:o.start()], o.end()
+        parts += [before, '' if '<' in before[before.rfind('\n') + 1:] else o[0]]
+    return ''.join(parts) + text[end:]
 
 def clean_output(output):
     if 'execution_count' in output: output['execution_count'] = None

@@ -1,6 +1,7 @@
 "Run a notebook of nbs/ through papermill into a run's folder: tools/notebook.py 05_train RUN [CONFIG [OVERRIDE ...]]"
 import json, os, sys, tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1') # the debugger in the kernel warns about frozen modules
@@ -10,10 +11,12 @@ import papermill
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler, papermill_io
+from papermill.translators import PythonTranslator
 from traitlets.config import Config
-from nlbs_cvae.core import InputError, make_folder, own_files, run_name, write_atomic
+from nlbs_cvae.core import InputError, last_name, make_folder, own_files, run_name, write_atomic
 from nlbs_cvae.run import job_id
-from nlbs_cvae.settings import load_settings, places_of
+from nlbs_cvae.settings import load_settings, places_of, read_yaml, words
 
 from project import NBS, ROOT
 
@@ -44,24 +47,45 @@ def through(
     return Config(KernelManager=dict(transport='ipc', ip=f'{folder}/kernel'))
 
 def keep_attempt(
-    notebook, # an executed notebook that is about to be written again
+    notebook,  # an executed notebook that is about to be written again
+    places=(), # paths that an earlier version may have left in it
 ):
     "Move an earlier attempt aside: train.ipynb becomes train.001.ipynb, or the next free number."
     if not notebook.exists(): return
     n = 1
     while (kept := notebook.with_suffix(f'.{n:03}.ipynb')).exists(): n += 1
+    text = notebook.read_text(encoding='utf-8', errors='replace')
+    if (cleaned := without_places(text, places)) != text: write_atomic(notebook, cleaned)
     notebook.rename(kept)
 
+def known_places(
+    folder,   # of the run
+    settings, # what was asked for, or None
+    typed=(), # settings and their file as somebody wrote them: archive=../an archive
+)->set:       # of paths
+    "Where things lie, which a notebook that is kept must not say: also where the run itself says that they do."
+    typed = [p for o in typed if '/' in (p := o.partition('=')[2].strip('\'" ') or o)]
+    file = Path(folder)/'private'/'places.yaml'
+    recorded = [v for block in (read_yaml(file) or {}).values() for v in block.values()] if file.is_file() else []
+    return {ROOT, sys.prefix, Path.cwd(), Path.home(), Path(folder).absolute(), *typed, *recorded, *(places_of(settings) if settings else ())}
+
 def without_places(
-    notebook,  # an executed notebook, whole or broken off
-    settings,  # of the run
-):
+    text,   # of an executed notebook, whole or broken off
+    places, # paths
+)->str:
     "Cut the places that papermill writes down (its own, the parameters', those of tracebacks) to their last names."
-    places = {ROOT, sys.prefix, Path.cwd(), Path.home(), *(places_of(settings) if settings else ())}
-    text = notebook.read_text(encoding='utf-8')
     for place in sorted((str(o) for o in places if len(str(o)) > 7), key=len, reverse=True): # a shorter one could be part of a picture's code
-        text = text.replace(json.dumps(place)[1:-1], Path(place).name) # as JSON spells it
-    write_atomic(notebook, text)
+        as_code = PythonTranslator.translate(place)[1:-1] # in the cell of parameters
+        for said in {json.dumps(o, ensure_ascii=plain)[1:-1] for o in (place, as_code) for plain in (True, False)}: # as JSON spells it
+            text = text.replace(said, json.dumps(last_name(place), ensure_ascii=False)[1:-1])
+    return text
+
+class Kept(LocalHandler):
+    "What papermill writes after each cell, without places from the first time on: a call that is killed leaves it as it is then."
+    def __init__(self, places): # () to paths
+        super().__init__()
+        self.places = places
+    def write(self, buf, path): write_atomic(path, without_places(buf, self.places()))
 
 def private_words(
     folder, # of the run
@@ -90,13 +114,13 @@ def run_notebook(
     "Execute a runner notebook; what its cells print is shown as it comes."
     done = Path(folder)/f"{name.split('_')[1]}.ipynb"
     make_folder(done.parent)
-    keep_attempt(done)
-    try:
-        with sockets_folder() as sockets, said_in_full(folder):
-            papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
-                                       stderr_file=sys.stderr, config=through(sockets), kernel_manager_class=OwnKernel)
-    finally:
-        if done.exists(): without_places(done, settings)
+    typed = [parameters.get('config', ''), *words(parameters.get('overrides', []))]
+    places = partial(known_places, folder, settings, typed)
+    keep_attempt(done, places())
+    papermill_io.register(str(done), Kept(places))
+    with sockets_folder() as sockets, said_in_full(folder):
+        papermill.execute_notebook(NBS/f'{name}.ipynb', done, parameters, progress_bar=False, stdout_file=sys.stdout,
+                                   stderr_file=sys.stderr, config=through(sockets), kernel_manager_class=OwnKernel)
     return done
 
 def main(
