@@ -31,7 +31,7 @@ def to_uint(
 def to_float(
     x:np.ndarray, # uint8 or uint16, any shape
 )->np.ndarray:    # float32 in [-1,1], same shape
-    "From whole numbers to [-1,1]: the way back of `to_uint`."
+    "From whole numbers to [-1,1]: the way back from `to_uint`."
     x = np.multiply(x, 2/np.iinfo(x.dtype).max, dtype=np.float32)
     x -= 1
     return x
