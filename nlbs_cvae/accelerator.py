@@ -19,38 +19,38 @@ from .device_parts import (Part, device_part, feeding_part, graph_part, learner_
 
 # %% ../nbs/08i_accelerator.ipynb #inotwell
 def not_well(
-    found:dict, # of `accelerator`
+    parts:dict, # of `accelerator`
 )->list:        # lines
     "What doesn't work: parts that failed, rows that aren't as they must be."
-    failed = [f"{n}: {p['words']}" for n, p in found.items() if p['state'] == 'failed']
-    return failed + [f"{n}: {r['name']}" for n, p in found.items() for r in p['rows'] if r.get('ok') is False]
+    failed = [f"{n}: {p['words']}" for n, p in parts.items() if p['state'] == 'failed']
+    return failed + [f"{n}: {r['name']}" for n, p in parts.items() for r in p['rows'] if r.get('ok') is False]
 
 # %% ../nbs/08i_accelerator.ipynb #iba3c378
 def quickest_steps(
-    found:dict, # of `accelerator`
+    parts:dict, # of `accelerator`
 )->dict:        # (resolution, batch): the row of its quickest step
     "The quickest form at each size."
     best = {}
-    for r in (r for n in ('step', 'graph') for r in found.get(n, dict(rows=[]))['rows']):
+    for r in (r for n in ('step', 'graph') for r in parts.get(n, dict(rows=[]))['rows']):
         key = r['side'], r['batch']
         if key not in best or r['ms'] < best[key]['ms']: best[key] = r
     return best
 
 def conclusions(
-    found:dict, # of `accelerator`
+    parts:dict, # of `accelerator`
 )->list:        # sentences
     "What the rows say together."
-    plain = {(r['side'], r['batch']): r['ms'] for r in found.get('step', dict(rows=[]))['rows'] if r['form'] == 'fp32'}
-    best = quickest_steps(found)
-    said = []
+    plain = {(r['side'], r['batch']): r['ms'] for r in parts.get('step', dict(rows=[]))['rows'] if r['form'] == 'fp32'}
+    best = quickest_steps(parts)
+    lines = []
     for (side, batch), r in best.items():
         beside = f", {plain[side, batch]/r['ms']:.2g} times as quick as fp32" if (side, batch) in plain else ''
-        said.append(f"A step at {side}², batch {batch}: {r['ms']:.3g} ms an image as {r['form']}, "
+        lines.append(f"A step at {side}², batch {batch}: {r['ms']:.3g} ms an image as {r['form']}, "
                     f"{100*r['share']:.3g} % of the device's matrix rate{beside}.")
-    for r in found.get('feeding', dict(rows=[]))['rows']:
+    for r in parts.get('feeding', dict(rows=[]))['rows']:
         ms = min((b['ms'] for (side, _), b in best.items() if side == r['side']), default=None)
-        if ms: said.append(f"{r['name']}: {r['ms']:.3g} ms an image, {100*r['ms']/ms:.3g} % of that step.")
-    return said + [f'Does not work: {line}.' for line in not_well(found)]
+        if ms: lines.append(f"{r['name']}: {r['ms']:.3g} ms an image, {100*r['ms']/ms:.3g} % of that step.")
+    return lines + [f'Does not work: {line}.' for line in not_well(parts)]
 
 # %% ../nbs/08i_accelerator.ipynb #i745646d
 _STYLE = ('body{font:15px sans-serif;max-width:60em;margin:2em auto}td{padding:.2em 1em .2em 0;vertical-align:top}'
@@ -62,21 +62,21 @@ def _text(v):
     return html.escape(f'{v:.4g}' if isinstance(v, float) else str(v))
 
 def check_page(
-    found:dict, # of `accelerator`
+    parts:dict, # of `accelerator`
     picture='', # a PNG of samples, shown where it is there
 )->str:         # HTML
-    "What was found, as a page that any browser opens."
-    said = ('name', 'side', 'batch', 'form') # by the name
+    "The results as a page that any browser opens."
+    in_name = ('name', 'side', 'batch', 'form') # by the name
     def row(r):
-        return f"<tr><td>{_text(r['name'])}<td>{'; '.join(f'{k} {_text(v)}' for k, v in r.items() if k not in said)}"
+        return f"<tr><td>{_text(r['name'])}<td>{'; '.join(f'{k} {_text(v)}' for k, v in r.items() if k not in in_name)}"
     def part(name, p):
         head = f"<h2>{name}: {p['state']}</h2><p>{p['seconds']:.0f} s. {_text(p['words'])}"
         return f"{head}<table>{''.join(map(row, p['rows']))}</table>"
-    shown = Path(picture).is_file() and base64.b64encode(Path(picture).read_bytes()).decode()
-    image = f'<h2>Samples after these minutes</h2><img src="data:image/png;base64,{shown}">' if shown else ''
-    lines = ''.join(f'<li>{_text(o)}' for o in conclusions(found))
+    picture64 = Path(picture).is_file() and base64.b64encode(Path(picture).read_bytes()).decode()
+    image = f'<h2>Samples after these minutes</h2><img src="data:image/png;base64,{picture64}">' if picture64 else ''
+    lines = ''.join(f'<li>{_text(o)}' for o in conclusions(parts))
     return (f'<!doctype html><meta charset=utf-8><title>Accelerator</title><style>{_STYLE}</style>'
-            f"<h1>What works on this device</h1><ul>{lines}</ul>{''.join(part(n, p) for n, p in found.items())}{image}")
+            f"<h1>What works on this device</h1><ul>{lines}</ul>{''.join(part(n, p) for n, p in parts.items())}{image}")
 
 # %% ../nbs/08i_accelerator.ipynb #ic10a103
 def serve(
@@ -86,8 +86,8 @@ def serve(
 ):
     "Do parts as they are asked for, until one fails."
     os.setsid() # with its own children it can be ended as one
-    said = os.open(Path(work)/'words', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(said, 1), os.dup2(said, 2)
+    log = os.open(Path(work)/'words', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1), os.dup2(log, 2)
     pipe.send(('ready', ''))
     while True:
         name, seconds = pipe.recv()
@@ -134,9 +134,9 @@ class PartProcess:
 ENDED = ('well', 'cut short', 'failed')
 
 class Check:
-    "All parts, one after the other; what is found stands in accelerator.json and accelerator.html at any moment."
+    "All parts, one after the other; accelerator.json and accelerator.html hold the results at any moment."
     def __init__(self,
-        out,         # folder of what is found
+        out,         # folder of the results
         names,       # of parts
         minutes:float, # in all
         tiny:bool,   # the small form
@@ -184,7 +184,7 @@ def one(self:Check,
 
 # %% ../nbs/08i_accelerator.ipynb #i1d2de1b
 def accelerator(
-    out,              # folder of what is found
+    out,              # folder of the results
     minutes:float=8,  # in all
     tiny:bool=False,  # a form of a minute, for a processor
     only=(),          # parts (none: all)
@@ -209,13 +209,13 @@ def accelerator(
 # %% ../nbs/08i_accelerator.ipynb #idab4e42
 @command
 def nlbs_accelerator(
-    out:str,          # folder of what is found
+    out:str,          # folder of the results
     minutes:float=8., # in all, imports of the first process not counted
     tiny:bool=False,  # the small form, for a processor
     only:str='',      # parts, such as "device step" (default: all)
 ):
     "Check everything on this machine's accelerator, for example: nlbs_accelerator results/accelerator"
-    found = accelerator(out, minutes, tiny, only.split(), partial(print, flush=True))
-    for line in conclusions(found): print(line)
+    parts = accelerator(out, minutes, tiny, only.split(), partial(print, flush=True))
+    for line in conclusions(parts): print(line)
     print(Path(out)/'accelerator.html')
-    if wrong := not_well(found): raise InputError(f'{len(wrong)} of these do not work here; the first: {wrong[0]}')
+    if wrong := not_well(parts): raise InputError(f'{len(wrong)} of these do not work here; the first: {wrong[0]}')

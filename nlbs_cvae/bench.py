@@ -80,7 +80,7 @@ def standing(
         wall, cpu = ([getattr(b, k)/max(getattr(a, k), 1e-9) for a, b in zip(times[ours], t)] for k in ('wall', 'cpu'))
         ratio, low, high = spread(wall)
         rows.append(dict(section=section, name=name, kind=kind, ms=1e3*spread([s.wall for s in t])[0]/work,
-                         cpu_ms=1e3*spread([s.cpu for s in t])[0]/work, unit=unit, ratio=ratio, low=low, high=high, 
+                         cpu_ms=1e3*spread([s.cpu for s in t])[0]/work, unit=unit, ratio=ratio, low=low, high=high,
                          cpu_ratio=spread(cpu)[0], rounds=len(t), note=note))
     return rows
 
@@ -156,13 +156,13 @@ def private_mb()->float: # nan where the system doesn't say
 def _peak(f, args):
     "Run `f(*args)` and watch."
     torch.set_num_threads(1)
-    base, peak, done = private_mb(), [0.], threading.Event()
+    base, peak, end = private_mb(), [0.], threading.Event()
     def watch():
-        while not done.wait(.002): peak[0] = max(peak[0], private_mb() - base)
+        while not end.wait(.002): peak[0] = max(peak[0], private_mb() - base)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     f(*args)
-    done.set()
+    end.set()
     thread.join()
     return dict(mb=max(peak[0], private_mb() - base), start_mb=base)
 
@@ -208,28 +208,28 @@ def table(
     if 'ratio' in df:
         df['ratio'] = [f'{r:.2f} ({a:.2f} to {b:.2f})' for r, a, b in zip(df.ratio, df.low, df.high)]
         df = df.drop(columns=['low', 'high', 'rounds', 'note'])
-    def shown(v):
+    def text(v):
         if pd.isna(v): return ''
         if isinstance(v, float) and abs(v) < 1000: return f'{v:.3g}'
         return f'{v:,.0f}' if isinstance(v, (int, float)) else v
-    return df.map(shown)
+    return df.map(text)
 
 def plot_ratios(
     rows:list, # of `standing`, from all sections
 ):             # matplotlib's Figure
     "Every rival's time over ours, with its spread; right of the line we are quicker."
-    shown = [r for r in rows if r.get('kind') in ('peer', 'limit') and 'ratio' in r][::-1]
-    fig, ((ax,),) = new_figure(figsize=(6.5, .5 + .24*len(shown)))
-    for i, r in enumerate(shown):
+    races = [r for r in rows if r.get('kind') in ('peer', 'limit') and 'ratio' in r][::-1]
+    fig, ((ax,),) = new_figure(figsize=(6.5, .5 + .24*len(races)))
+    for i, r in enumerate(races):
         colour = '#b55' if r['kind'] == 'limit' else '#358'
         ax.plot([max(r['low'], 1e-3), r['high']], [i, i], color=colour, lw=4, alpha=.4)
         ax.plot(r['ratio'], i, 'o', color=colour, ms=4)
         ax.annotate(f"{r['ratio']:.3g}", (r['ratio'], i), (5, 3), textcoords='offset points', fontsize=6)
-    ax.set_yticks(range(len(shown)), [f"{r['section']}: {r['name']}" for r in shown], fontsize=7)
+    ax.set_yticks(range(len(races)), [f"{r['section']}: {r['name']}" for r in races], fontsize=7)
     ax.set_xscale('log')
     ax.xaxis.set_major_formatter('{x:g}')
     ax.xaxis.set_minor_formatter('')
-    ax.margins(x=.1, y=.5/max(1, len(shown)))
+    ax.margins(x=.1, y=.5/max(1, len(races)))
     ax.axvline(1, color='#888', lw=.8)
     ax.set_xlabel('time over ours (blue: peer, red: limit)', fontsize=7)
     ax.tick_params(labelsize=7)

@@ -55,14 +55,14 @@ def load_checkpoint(
 # %% ../nbs/00c_checkpoints.ipynb #11d2339fa
 def _is_whole(f):
     "Does a file end in the hash of what stands before? It is read in pieces, for any other file may be large."
-    left, h = os.fstat(f.fileno()).st_size - _HASH, hashlib.sha256()
-    if left <= 0: return False
-    f.seek(left)
+    rest, h = os.fstat(f.fileno()).st_size - _HASH, hashlib.sha256()
+    if rest <= 0: return False
+    f.seek(rest)
     if not re.fullmatch(rb'[0-9a-f]{64}', end := f.read(_HASH)): return False
     f.seek(0)
-    while left > 0 and (part := f.read(min(left, 2**22))):
+    while rest > 0 and (part := f.read(min(rest, 2**22))):
         h.update(part)
-        left -= len(part)
+        rest -= len(part)
     return h.hexdigest().encode() == end
 
 # %% ../nbs/00c_checkpoints.ipynb #68ad2857

@@ -104,8 +104,8 @@ class Condition:
         object.__setattr__(self, 'counts', tuple(int(c) for c in self.counts))
         if not self.values or len({value_key(v) for v in self.values}) < len(self.values):
             raise InputError(f"condition {self.name}: its values must be some and differ, not {list(self.values)}")
-        if taken := [v for v in self.values if not value_key(v)]:
-            raise InputError(f"condition {self.name}: {taken[0]!r} is read as unknown, so it can't be a value: "
+        if blank := [v for v in self.values if not value_key(v)]:
+            raise InputError(f"condition {self.name}: {blank[0]!r} is read as unknown, so it can't be a value: "
                              "call it otherwise")
         for v in self.values: _check_value(self.name, v)
         if len(self.values) > 1000:
@@ -298,14 +298,14 @@ def _encode_column(c, df):
     return np.array(_each(df, c.name, c.encode), np.int64)
 
 def _each(df, name, function):
-    "A function of each cell of a column; each different text is asked once, and an error names its row."
-    texts, known = [plain_text(v) for v in df[name]], {}
+    "A function of each cell of a column, called once for each different text; an error names the row."
+    texts, results = [plain_text(v) for v in df[name]], {}
     for i, t in enumerate(texts):
-        if t in known: continue
-        try: known[t] = function(t)
+        if t in results: continue
+        try: results[t] = function(t)
         except InputError as e:
             raise InputError(f"row {df['row'].iloc[i] if 'row' in df else i + 1}: {e}") from None
-    return [known[t] for t in texts]
+    return [results[t] for t in texts]
 
 # %% ../nbs/00d_conditions.ipynb #595bc41c
 @patch
@@ -349,7 +349,7 @@ def plain_name(
 
 @dataclass(frozen=True)
 class ColumnMatch:
-    "A table's columns against what is asked of it."
+    "A table's columns beside the names that we want of it."
     used:dict       # name: the column that answers it
     unused:list     # columns that nothing asks for, in the table's order
     unanswered:dict # name without a column: the unused columns that come near
@@ -373,14 +373,14 @@ class ColumnMatch:
 # %% ../nbs/00d_conditions.ipynb #6f8d0374a
 def match_columns(
     columns, # DataFrame, or the names of its columns
-    asked,   # `Conditions`, names, or name: the spellings that answer it, the first that is there counts
+    names,   # `Conditions`, a list, or name: the spellings that answer it, the first that is there counts
 )->ColumnMatch:
     "Which column answers which name; an `InputError` where two of the same name could."
     columns = list(columns.columns if isinstance(columns, pd.DataFrame) else columns)
-    asked = asked if isinstance(asked, dict) else {n: n for n in getattr(asked, 'names', asked)}
-    used = {name: c for name, options in asked.items() if (c := _column_of(name, options, columns)) is not None}
+    names = names if isinstance(names, dict) else {n: n for n in getattr(names, 'names', names)}
+    used = {name: c for name, options in names.items() if (c := _column_of(name, options, columns)) is not None}
     unused = [c for c in columns if c not in used.values()]
-    return ColumnMatch(used, unused, {n: _near(n, unused) for n in asked if n not in used})
+    return ColumnMatch(used, unused, {n: _near(n, unused) for n in names if n not in used})
 
 def _column_of(name, options, columns):
     "The column that answers a name: spelt so, else the same but for capitals and the like."
@@ -421,7 +421,7 @@ def encode_named(self:Conditions,
         near = ' or '.join(_near(name, names))
         raise InputError(f"no condition {str(name)!r}{f' (is it {near}?)' if near else ''}: "
                          f"there are {', '.join(names)}")
-    return self.encode({name: dict(pairs)[given] for name, given in match.used.items()})
+    return self.encode({name: dict(pairs)[column] for name, column in match.used.items()})
 
 @patch
 def parse(self:Conditions,
@@ -456,6 +456,6 @@ def check_seen(self:Conditions,
     for c, col in zip(self, np.asarray(codes).reshape(-1, len(self)).T):
         for code in np.unique(col):
             if c.counts and code != c.unknown and c.counts[code] == 0:
-                seen = [v for v, n in zip(c.values, c.counts) if n]
+                values = [v for v, n in zip(c.values, c.counts) if n]
                 raise InputError(f"{c.name}={c.label(code)}: no training image had it; trained were "
-                                 f"{', '.join(seen) or 'none'} and any")
+                                 f"{', '.join(values) or 'none'} and any")

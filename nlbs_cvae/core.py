@@ -28,8 +28,8 @@ def plain_line(
     "One line for a terminal, without control characters, and with the middle left out where it is long."
     text = str(text)
     if len(text) > most: text = f'{text[:most*2//3]} … {text[-most//3:]}'
-    def shown(c): return c if c.isprintable() else ' ' if c in '\n\r\t' else c.encode('unicode_escape').decode()
-    return ''.join(map(shown, text))
+    def printable(c): return c if c.isprintable() else ' ' if c in '\n\r\t' else c.encode('unicode_escape').decode()
+    return ''.join(map(printable, text))
 
 # %% ../nbs/00_core.ipynb #cor00003
 def unkept(
@@ -83,7 +83,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT) # the disk is full, or what the user may 
 def naming_rows(
     what:str='the archive', # what is read in the block
 ):
-    "For the block: an error without words of its own for keeping is kept as its kind and the rows that it names."
+    "In the block, an error whose author marked nothing is kept as its kind and the rows that it names."
     try: yield
     except Exception as e:
         if isinstance(e, InputError) and e.kept: raise InputError(e.kept, e.full) from None
@@ -126,7 +126,7 @@ def kept_error(
     error,     # an exception
     places=(), # paths that its text may hold
 )->InputError:
-    "The error with a text that may be kept: without folders, of a crash the first line; the rest is in the full text."
+    "The error with a text that may be kept: no folders, only a crash's first line; the full text has the rest."
     if isinstance(error, InputError): return InputError(kept_text(error.kept or error, places), error.full)
     line = next(iter(str(error).splitlines()), '')
     return InputError(f'{type(error).__name__}: {kept_text(line, places)[:300]}',
@@ -135,11 +135,11 @@ def kept_error(
 # %% ../nbs/00_core.ipynb #wof00002
 @contextmanager
 def without_folders():
-    "For the block: what is printed, without the folders of this machine; at the block's end."
-    said = io.StringIO()
+    "Print what the block prints when it ends, without the folders of this machine."
+    output = io.StringIO()
     try:
-        with redirect_stdout(said), redirect_stderr(said): yield
-    finally: print(kept_text(said.getvalue()), end='')
+        with redirect_stdout(output), redirect_stderr(output): yield
+    finally: print(kept_text(output.getvalue()), end='')
 
 # %% ../nbs/00_core.ipynb #8f5a3019
 _SHARES = {'': 0o077, 'group': 0o027} # umasks
@@ -149,9 +149,9 @@ def own_files(
     share:str='', # 'group': the user's group may read
 ):
     "For the block, new files and folders are the user's alone, or the group's to read."
-    was = os.umask(_SHARES[share])
+    before = os.umask(_SHARES[share])
     try: yield
-    finally: os.umask(was)
+    finally: os.umask(before)
 
 def _shared():
     "May the group read what is made now?"
@@ -169,7 +169,7 @@ def make_folder(
     path.mkdir(exist_ok=True) # an error where it is a file
     return path
 
-# %% ../nbs/00_core.ipynb #8f5a3019a
+# %% ../nbs/00_core.ipynb #35b5a899
 @contextmanager
 def atomic_file(
     path, # the file to appear, whole, when the block ends well
@@ -195,7 +195,7 @@ def _where_known(call, *args):
     except OSError as e:
         if e.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL): raise
 
-# %% ../nbs/00_core.ipynb #d057b0c1
+# %% ../nbs/00_core.ipynb #22f08359
 def write_atomic(
     path,           # the file
     data:bytes|str, # its whole content
@@ -203,6 +203,7 @@ def write_atomic(
     "Write `data` to `path`, whole or not at all."
     with atomic_file(path) as f: f.write(data.encode() if isinstance(data, str) else data)
 
+# %% ../nbs/00_core.ipynb #9c73fa1d
 def write_json(
     path, # the file
     obj,  # what to write; numpy numbers and paths are taken too
@@ -252,14 +253,15 @@ def _said_once(pairs):
     if len(d) < len(pairs): raise ValueError(f"it says {first_twice(k for k, _ in pairs)!r} twice")
     return d
 
-# %% ../nbs/00_core.ipynb #bc070aeaa
+# %% ../nbs/00_core.ipynb #20b561da
 def first_twice(
     keys,
-): # None where each is there once
-    "The first of some keys that was there before."
-    seen = set()
-    return next((k for k in keys if k in seen or seen.add(k)), None)
+): # None where each stands there once
+    "The first key that stands there a second time."
+    earlier = set()
+    return next((k for k in keys if k in earlier or earlier.add(k)), None)
 
+# %% ../nbs/00_core.ipynb #7146a7d6
 def sha256(
     data, # bytes, or the path of a file
 )->str:   # hexadecimal digest
@@ -297,12 +299,12 @@ def pattern_limit(
     if threading.current_thread() is not threading.main_thread(): yield; return
     def over(*_): raise InputError(f"{word()}: it takes more than {seconds:g} s; "
                                    "make the pattern simpler (no repeats inside of repeats)")
-    was = signal.signal(signal.SIGVTALRM, over)
+    before = signal.signal(signal.SIGVTALRM, over)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try: yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, was)
+        signal.signal(signal.SIGVTALRM, before)
 
 def compile_pattern(
     pattern,   # of a mapping

@@ -36,7 +36,7 @@ class Part:
         seconds:float,# that it may take
         tiny:bool,    # the small form
         work,         # folder to work in, removed at the end
-        out,          # folder of what is found
+        out,          # folder of its results
     ):
         self.tell, self.tiny, self.work, self.out = tell, tiny, Path(work), Path(out)
         self.until, self.short = time.monotonic() + seconds, ''
@@ -59,10 +59,10 @@ def tf32(
     on:bool, # or float32 to its last digit
 ):
     "TensorFloat-32 in matrix products and convolutions, or not, for the block."
-    was = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
     try: yield
-    finally: torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = was
+    finally: torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 def precisions()->dict: # name: (context of a step, dtype of its products)
     "What can be tried here."
@@ -77,10 +77,10 @@ def device_rates(
     tiny:bool=False, # small matrices
 )->dict:             # precision: 10⁹ operations a second
     "The device's rate in each precision, measured once in a process."
-    found, n = {}, 256 if tiny else 1024 if device_name() == 'cpu' else 4096
+    rates, n = {}, 256 if tiny else 1024 if device_name() == 'cpu' else 4096
     for name, (context, dtype) in precisions().items():
-        with context() if name in ('fp32', 'tf32') else nullcontext(): found[name] = matrix_rate(n, dtype)
-    return found
+        with context() if name in ('fp32', 'tf32') else nullcontext(): rates[name] = matrix_rate(n, dtype)
+    return rates
 
 def device_part(
     part:Part,
@@ -186,18 +186,18 @@ def survival_part(
     runs = {name: start_run(out/name, *more) for name, more in forms.items()}
     struck = strike(runs['killed'], out/'killed', part.left)
     if part.has(1, 'killed and gone on with'): runs['killed'] = start_run(out/'killed')
-    ended = {}
+    codes = {}
     for name, proc in runs.items():
-        try: ended[name] = proc.wait(max(part.left, .1))
+        try: codes[name] = proc.wait(max(part.left, .1))
         except subprocess.TimeoutExpired: part.has(float('inf'), f'the end of the run "{name}"')
-        if name in ended and name != 'killed':
-            seconds, words = time.monotonic() - start, last_words(out/name, ended[name])
-            part.add(f'run, {name}', seconds=seconds, ok=ended[name] == 0, words=words)
+        if name in codes and name != 'killed':
+            seconds, words = time.monotonic() - start, last_words(out/name, codes[name])
+            part.add(f'run, {name}', seconds=seconds, ok=codes[name] == 0, words=words)
     for proc in runs.values(): proc.kill()
     if part.short: return
     files = [out/name/'results'/'run'/'model'/'model.safetensors' for name in ('straight', 'killed')]
     same = all(f.exists() for f in files) and len({sha256(f.read_bytes()) for f in files}) == 1
-    words = last_words(out/'killed', ended['killed'])
+    words = last_words(out/'killed', codes['killed'])
     part.add('killed and gone on with', struck=struck, same=same, ok=struck and same, words=words)
 
 def last_words(

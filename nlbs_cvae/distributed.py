@@ -123,17 +123,17 @@ def _talk(self:Group, exchange, *args):
 @contextmanager
 def watched(self:Group):
     "For the block: end this process some time after another one has failed, if it doesn't do so itself."
-    done = threading.Event()
+    end = threading.Event()
     def watch():
-        while not done.wait(1):
+        while not end.wait(1):
             if not (word := self._word()): continue
-            if done.wait(_GRACE): return
+            if end.wait(_GRACE): return
             self.on_lost(word)
             print(word, file=sys.stderr, flush=True)
             os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
     try: yield
-    finally: done.set()
+    finally: end.set()
 
 # %% ../nbs/00e_distributed.ipynb #6b872b00
 _WAIT, _EXCHANGE = timedelta(hours=4), timedelta(minutes=30) # most time for the first one's own work; for one exchange
@@ -146,15 +146,15 @@ def first_does(self:Group,
 ):            # what the work returned in the first process, elsewhere None
     "Let the first process do something while the others wait."
     self.meetings += 1
-    key, until, told = f'done {self.meetings}', time.monotonic() + wait.total_seconds(), time.monotonic()
+    key, until, last_line = f'done {self.meetings}', time.monotonic() + wait.total_seconds(), time.monotonic()
     if self.first:
-        done = do()
+        result = do()
         if self.store: self.store.set(key, '1')
-        return done
+        return result
     while not self.store.check([key]):
         if word := self._word(): raise InputError(word)
-        if self.rank == 1 and time.monotonic() > told + 50: # one speaks for all that wait
-            told = time.monotonic()
+        if self.rank == 1 and time.monotonic() > last_line + 50: # one speaks for all that wait
+            last_line = time.monotonic()
             print(f'process {self.rank} waits for the first one: {what}', file=sys.stderr, flush=True)
         if time.monotonic() > until:
             raise InputError(f"{what}: the first process was not done in {wait}; do this step by itself first")
@@ -196,22 +196,22 @@ def _open_store(where, rank, size):
     return dist.TCPStore(host, int(port), size, rank == 0, timeout=_ASK, wait_for_workers=False, multi_tenant=True)
 
 def _meet(rank, size, wait):
-    "A store that all processes have come to. Waiting is said, and ends when it is interrupted."
-    where, start, store, say, missing, why = meeting_point(), time.monotonic(), None, 3, 'the first one', ''
+    "A store that all processes have reached. Whoever waits says so; an interrupt ends the wait."
+    where, start, store, say, who, why = meeting_point(), time.monotonic(), None, 3, 'the first one', ''
     while True:
         try:
             store = store or _enter(where, rank, size, wait)
             if not (absent := [r for r in range(size) if not store.check([f'here {r}'])]): return store
-            missing, why = f"process {', '.join(map(str, absent))}", ''
+            who, why = f"process {', '.join(map(str, absent))}", ''
         except (RuntimeError, ValueError) as e:
             why = f': {str(e).splitlines()[0][:200]}' # nobody is there yet, or the port is another's
         waited = time.monotonic() - start
         if waited > min(wait.total_seconds(), 30 if why and rank == 0 else math.inf):
-            raise InputError(f"process {rank} of {size} didn't find {missing} at {where} in {waited:.0f} s: "
+            raise InputError(f"process {rank} of {size} didn't find {who} at {where} in {waited:.0f} s: "
                              f"are all of them started, and is the port free?{why}")
         if waited > say:
             say += 30
-            print(f"process {rank} of {size} waits for {missing} at {where}, {waited:.0f} s so far{why}. To train with "
+            print(f"process {rank} of {size} waits for {who} at {where}, {waited:.0f} s so far{why}. To train with "
                   "this one alone, stop it "
                   "and take SLURM_STEP_NUM_TASKS or WORLD_SIZE out of its environment", file=sys.stderr, flush=True)
         time.sleep(.2)
@@ -251,11 +251,11 @@ def processes(
 
 @patch
 def _leave(self:Group):
-    "The first process holds what is said: it goes last, or some seconds after one that is gone without a word."
+    "The first process holds the store, so it goes last, or some seconds after one that is gone without a word."
     until = time.monotonic() + 5
     try:
-        left = self.store.add('left', 1)
-        while self.first and left < self.size and time.monotonic() < until:
+        n = self.store.add('left', 1)
+        while self.first and n < self.size and time.monotonic() < until:
             time.sleep(.1)
-            left = self.store.add('left', 0)
+            n = self.store.add('left', 0)
     except RuntimeError: pass # nobody holds it any more

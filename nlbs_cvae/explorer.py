@@ -68,7 +68,7 @@ def refine(self:Worker, job, done, failed):
 
 @patch
 def wait(self:Worker):
-    "Until all that was asked for is done."
+    "Wait until all jobs are done."
     if self.pool: self.pool.submit(int).result() # one at a time: the last to be asked is the last to end
 
 # %% ../nbs/08a_explorer.ipynb #2ebe8c2b
@@ -76,26 +76,26 @@ def _image(
     x,           # in [-1,1] (H,W)
     width:int,   # on the screen, in pixels
     real=False,  # a real woman's?
-    **shown,     # window, level
+    **look,      # window, level
 ):
     "An image widget; what a browser saves of it says what it is."
     mark = dict(Real='yes', Description='a real image, private') if real else dict(Synthetic='yes')
-    return W.Image(value=picture(x, **shown, **mark), format='png',
+    return W.Image(value=picture(x, **look, **mark), format='png',
                    layout=W.Layout(width=f'{width}px', flex='0 0 auto'))
 
 def _strip(
     items,          # (caption, image, is it real?)
     width:int=112,
-    **shown,        # window, level
+    **look,         # window, level
 ):
     "Images in rows, each with a caption."
     def tile(caption, x, real):
         colour = '#b00020' if real else 'inherit'
         text = W.HTML(f'<div style="font-size:11px;line-height:1.3;color:{colour}">{html.escape(caption)}</div>')
-        return W.VBox([_image(x, width, real, **shown), text], layout=W.Layout(width=f'{width + 8}px'))
+        return W.VBox([_image(x, width, real, **look), text], layout=W.Layout(width=f'{width + 8}px'))
     return W.Box([tile(*o) for o in items], layout=W.Layout(flex_flow='row wrap'))
 
-def _named(
+def _tag(
     widget,
     name, # for style sheets and tests
 ):
@@ -110,7 +110,7 @@ def _path(
 ):
     "A field for a path; the page sends it when it is written, or a click could come before its last letters."
     text = W.Text(str(value), description=name, continuous_update=False, layout=W.Layout(width='420px'), **kwargs)
-    return _named(text, name)
+    return _tag(text, name)
 
 # %% ../nbs/08a_explorer.ipynb #bfbc5841
 class Explorer:
@@ -129,25 +129,25 @@ class Explorer:
         self.real, self.models, self.exports = real, tuple(models), exports
         self.studio, self.x, self._quiet = None, None, False
         self.model = _path(model, 'model', placeholder='results/<run>')
-        self.status = _named(W.HTML(), 'status')
+        self.status = _tag(W.HTML(), 'status')
         self.bar = W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.body = W.VBox()
-        top = W.HBox([self.model, self._button('Open', 'open', self.open), self.bar])
+        top = W.HBox([self.model, self._button('Open', 'open', 'open'), self.bar])
         self.panel = W.VBox([top, self.status, self.body])
         self.open()
 
     def settled(self):
-        "This explorer, refined, its directions found. A page that connects while widgets are made would miss some."
+        "This explorer, with image and directions at rest; a page that connects earlier could miss widgets."
         self.worker.wait()
         return self
 
     def _repr_mimebundle_(self, **kwargs): # how a cell shows it; its text is kept, and would hold the fields' folders
         return {**self.panel._repr_mimebundle_(**kwargs), 'text/plain': 'Explorer'}
 
-    def _button(self, text, name, action, **kwargs):
-        "A button whose errors are said."
-        button = _named(W.Button(description=text, **kwargs), name)
-        button.on_click(lambda _: self.tried(action))
+    def _button(self, text, name, method, **kwargs):
+        "A button that calls a method of the explorer, by its name, and says what goes wrong."
+        button = _tag(W.Button(description=text, **kwargs), name)
+        button.on_click(lambda _: self.tried(getattr(self, method)))
         return button
 
 # %% ../nbs/08a_explorer.ipynb #bcbdd696
@@ -183,7 +183,7 @@ def work(self:Explorer,
     job,  # (watch) to a result
     done, # what to do with it
 ):
-    "Do something heavy in the background, with a bar that shows it; nothing comes of it if another model is opened."
+    "Do something heavy in the background, with a bar that shows it; opening another model ends it without a result."
     studio = self.studio
     def watch(n, total):
         if self.studio is not studio: raise Superseded
@@ -223,22 +223,22 @@ def _asking(self:Explorer):
     s, wide, look = self.studio, W.Layout(width='290px'), dict(description_width='100px')
     def condition(c):
         options = [('any', c.unknown), *((c.label(v), v) for v in c.seen)]
-        return _named(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
+        return _tag(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
                       f"condition-{re.sub(r'[^a-zA-Z0-9_]', '-', c.name)}")
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
     def number(value, name, key):
         short = W.Layout(width='190px')
-        return _named(W.BoundedIntText(value, min=0, max=2**31 - 1, description=name, layout=short, style=look), key)
+        return _tag(W.BoundedIntText(value, min=0, max=2**31 - 1, description=name, layout=short, style=look), key)
     self.seed = number(0, 'woman', 'seed')
     self.other = number(1, 'other', 'other')
     walk = W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide, style=look)
-    self.t = _named(walk, 'walk')
+    self.t = _tag(walk, 'walk')
     for name, w in self.conditions.items():
         self._on(w, lambda v, name=name: s.choose(**{name: self.conditions[name].label}))
     self._on(self.seed, s.draw)
     self._on(self.other, lambda v: s.walk_to(s.recipe.t, v))
     self._on(self.t, s.walk_to)
-    draw = self._button('Draw', 'draw', self.draw, button_style='primary', layout=W.Layout(width='90px'))
+    draw = self._button('Draw', 'draw', 'draw', button_style='primary', layout=W.Layout(width='90px'))
     return W.VBox([*self.conditions.values(), W.HBox([self.seed, draw]), self.other, self.t])
 
 # %% ../nbs/08a_explorer.ipynb #9d33549aa
@@ -296,14 +296,14 @@ def _follow(self:Explorer):
 def _stage(self:Explorer):
     "The image, its caption, window and level."
     wide = W.Layout(width=f'{self.width}px')
-    self.image = _named(W.Image(format='png', layout=W.Layout(width=f'{self.width}px', flex='0 0 auto')), 'image')
-    self.caption = _named(W.HTML(), 'caption')
+    self.image = _tag(W.Image(format='png', layout=W.Layout(width=f'{self.width}px', flex='0 0 auto')), 'image')
+    self.caption = _tag(W.HTML(), 'caption')
     def slider(v, low, name):
         return W.FloatSlider(v, min=low, max=100, step=1, description=name, readout_format='.0f', layout=wide)
-    self.window, self.level = (_named(slider(v, low, name), name)
+    self.window, self.level = (_tag(slider(v, low, name), name)
                                for name, v, low in (('window', 100, 2), ('level', 50, 0)))
     for w in (self.window, self.level): w.observe(lambda _: self.tried(self._paint), 'value')
-    keep = self._button('Keep in basket', 'keep', self.keep)
+    keep = self._button('Keep in basket', 'keep', 'keep')
     return W.VBox([self.image, self.caption, self.window, self.level, keep], layout=W.Layout(margin='0 0 0 24px'))
 
 @patch
@@ -315,11 +315,11 @@ def show(self:Explorer,
     "Put an image on the stage."
     self.x = x
     self._paint()
-    asked = image_label(wanted_labels(self.studio.generator.conditions, recipe.codes))
+    labels = image_label(wanted_labels(self.studio.generator.conditions, recipe.codes))
     about = 'refined when the hand rests' if state == 'sketch' else 'fully sampled'
     self.caption.value = (f'<div data-state="{state}" '
                           f'style="line-height:1.4;max-width:{self.width}px"><b>synthetic</b>, {about}'
-                          f'<br>{html.escape(str(recipe))}<br>{html.escape(asked)}</div>')
+                          f'<br>{html.escape(str(recipe))}<br>{html.escape(labels)}</div>')
 
 @patch
 def _paint(self:Explorer): self.image.value = picture(self.x, self.window.value, self.level.value, Synthetic='yes')
@@ -328,30 +328,29 @@ def _paint(self:Explorer): self.image.value = picture(self.x, self.window.value,
 @patch
 def _hands(self:Explorer):
     "Where the directions will be."
-    self.sliders, self.hands = [], _named(W.VBox(), 'directions')
+    self.sliders, self.hands = [], _tag(W.VBox(), 'directions')
     return self.hands
 
 @patch
-def _put_directions(self:Explorer, found):
+def _put_directions(self:Explorer, directions):
     "A slider, a lock and the size of its effect for each direction."
     look = dict(layout=W.Layout(width='270px'), style=dict(description_width='20px'))
     def slider(k):
         return W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f', **look)
-    self.sliders = [_named(slider(k), f'direction-{k}')
-                    for k in range(len(found))]
+    self.sliders = [_tag(slider(k), f'direction-{k}') for k in range(len(directions))]
     def line(k, slider):
-        lock = _named(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
+        lock = _tag(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
         self._on(slider, partial(self._moved, k))
         lock.observe(lambda change: self.tried(self.studio.lock, k, change['new']), 'value')
-        share = 60*found.effect[k]/max(*found.effect, 1e-9)
-        bar = W.HTML(f'<div title="changes grey values by {found.effect[k]:.3f}" '
+        share = 60*directions.effect[k]/max(*directions.effect, 1e-9)
+        bar = W.HTML(f'<div title="changes grey values by {directions.effect[k]:.3f}" '
                      f'style="background:#8aa;height:8px;width:{share:.0f}px"></div>')
         return W.HBox([slider, lock, bar], layout=W.Layout(align_items='center'))
     head = W.HTML('<div style="line-height:1.3;margin-top:6px"><b>directions that matter</b>, '
                   'those that show most first</div>')
     self.hands.children = [head, *(line(k, o) for k, o in enumerate(self.sliders))]
     self._follow()
-    return '\n'.join([f'Directions from {found.source}.', *map(kept_text, self.studio.notes)])
+    return '\n'.join([f'Directions from {directions.source}.', *map(kept_text, self.studio.notes)])
 
 @patch
 def _moved(self:Explorer, k, v):
@@ -362,31 +361,33 @@ def _moved(self:Explorer, k, v):
 @patch
 def _tabs(self:Explorer):
     "Every condition, the walk, the comparison, the basket."
-    def page(name, text, action): return [self._button(text, name, action, layout=W.Layout(width='240px')),
-                                          _named(W.VBox(), f'{name}-shown')]
-    pages = [page('every', 'Draw under every condition', self.show_every),
-             page('strip', 'Draw the walk', self.show_walk),
-             page('compare', 'Find the nearest training images', self.show_nearest)]
+    def page(name, text, method):
+        button = self._button(text, name, method, layout=W.Layout(width='240px'))
+        return [button, _tag(W.VBox(), f'{name}-shown')]
+    pages = [page('every', 'Draw under every condition', 'show_every'),
+             page('strip', 'Draw the walk', 'show_walk'),
+             page('compare', 'Find the nearest training images', 'show_nearest')]
     self.sheets = dict(zip(('every', 'strip', 'compare'), (p[1] for p in pages)))
-    self.kept, self.folder = _named(W.VBox(), 'basket'), _path(self.out, 'folder')
+    self.kept, self.folder = _tag(W.VBox(), 'basket'), _path(self.out, 'folder')
     formats = W.SelectMultiple(options=['png', 'npy', 'dicom'], value=['png'], rows=3, description='formats')
-    self.formats = _named(formats, 'formats')
-    buttons = [self._button('Export', 'export', self.export, button_style='primary'),
-               self._button('Empty', 'empty', self.empty)]
+    self.formats = _tag(formats, 'formats')
+    buttons = [self._button('Export', 'export', 'export', button_style='primary'),
+               self._button('Empty', 'empty', 'empty')]
     pages.append([self.kept, self.folder, self.formats, W.HBox(buttons)])
     tabs = W.Tab([W.VBox(p) for p in pages], titles=['Every condition', 'Walk', 'Compare', 'Basket'])
     self.thumbs = []
-    return _named(tabs, 'tabs')
+    return _tag(tabs, 'tabs')
 
 @patch
-def _shown(self:Explorer): return dict(window=self.window.value, level=self.level.value)
+def _look(self:Explorer): return dict(window=self.window.value, level=self.level.value)
 
+# %% ../nbs/08a_explorer.ipynb #32648c53
 @patch
 def show_every(self:Explorer):
     "The present image under every condition."
     def done(sheet):
         strips = [[(f'{n} {v}', x, False) for v, x in row.items()] for n, row in sheet.items()]
-        self.sheets['every'].children = [_strip(tiles, **self._shown()) for tiles in strips]
+        self.sheets['every'].children = [_strip(tiles, **self._look()) for tiles in strips]
         return 'One condition changed at a time, from the same noise.'
     self.work('drawing under every condition', lambda watch: self.studio.every_condition(watch=watch), done)
 
@@ -396,7 +397,7 @@ def show_walk(self:Explorer):
     n, a, b = 8, self.studio.recipe.seed, self.studio.recipe.other
     def done(xs):
         self.sheets['strip'].children = [_strip([(f'{i/(n - 1):.0%}', x, False) for i, x in enumerate(xs)],
-                                                **self._shown())]
+                                                **self._look())]
         return f'From woman {a} to woman {b}.'
     self.work('walking', lambda watch: self.studio.walk(n, watch=watch), done)
 
@@ -405,8 +406,8 @@ def show_walk(self:Explorer):
 def show_nearest(self:Explorer):
     "The present image beside its nearest training images."
     x = self.x
-    def done(found):
-        near, usual = found
+    def done(result):
+        near, usual = result
         tiles = [('synthetic', x, False),
                  *((f'REAL, row {o.row}, {o.title}: {o.distance:.3f}', o.image, True) for o in near if self.real)]
         real = ('Real images are private: '
@@ -418,7 +419,7 @@ def show_nearest(self:Explorer):
             W.HTML('<div style="line-height:1.4">Difference of grey values at 32×32 pixels; '
                    f'real women are {usual:.3f} from the nearest other '
                    f'woman.<br><b style="color:#b00020">{real}</b></div>'),
-            _strip(tiles, 160, **self._shown())]
+            _strip(tiles, 160, **self._look())]
         return 'The training images that look most like this one.'
     self.work('comparing', lambda watch: self.studio.nearest(x, watch=watch), done)
 
@@ -427,7 +428,7 @@ def keep(self:Explorer):
     "Put the present image into the basket."
     n = self.studio.keep()
     self.thumbs.append((str(self.studio.recipe), self.x, False))
-    self.kept.children = [_strip(self.thumbs, **self._shown())]
+    self.kept.children = [_strip(self.thumbs, **self._look())]
     self.say(f'{n} in the basket.')
 
 # %% ../nbs/08a_explorer.ipynb #spl00007

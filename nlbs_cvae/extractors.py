@@ -44,9 +44,9 @@ class _Trunk(nn.Module):
     def __init__(self, net):
         super().__init__()
         from torch.nn.utils.fusion import fuse_conv_bn_eval as fuse
-        for m, pairs in [(net, [('_conv_stem', '_bn0'), ('_conv_head', '_bn1')]), 
-                         *((b, [('_expand_conv', '_bn0'), ('_depthwise_conv', '_bn1'), ('_project_conv', '_bn2')])
-                           for b in net._blocks)]:
+        ends = [('_conv_stem', '_bn0'), ('_conv_head', '_bn1')]
+        block = [('_expand_conv', '_bn0'), ('_depthwise_conv', '_bn1'), ('_project_conv', '_bn2')]
+        for m, pairs in [(net, ends), *((b, block) for b in net._blocks)]:
             for conv, bn in pairs:
                 if not hasattr(m, conv): continue
                 setattr(m, conv, fuse(getattr(m, conv), getattr(m, bn)))
@@ -80,8 +80,8 @@ def features(
     if file and file.exists():
         with np.load(file, allow_pickle=False) as f: return f['features'].astype(np.float64)
     batch = lambda i: torch.as_tensor(x[i:i+batch_size]).float().reshape(-1, 1, *x[i:i+1].shape[-2:])
-    f = torch.cat([extractor(batch(i)) for i in progress(range(0, len(x), batch_size), desc='features',
-                                                         unit='batch')]).numpy()
+    starts = progress(range(0, len(x), batch_size), desc='features', unit='batch')
+    f = torch.cat([extractor(batch(i)) for i in starts]).numpy()
     if file:
         with atomic_file(file) as out: np.savez(out, features=f)
     return f.astype(np.float64)

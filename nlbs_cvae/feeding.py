@@ -185,11 +185,11 @@ def bench_feeding(
         paths = [folder/f'{i}.npy' for i in range(n)]
         for p, im in zip(paths, images): np.save(p, np.float32(im/65535))
         from monai.data import PersistentDataset
-        kept = PersistentDataset(list(map(str, paths)), [ItemOf()], cache_dir=folder/'monai')
-        feed(kept[i][None] for i in range(n)) # fills it
+        theirs = PersistentDataset(list(map(str, paths)), [ItemOf()], cache_dir=folder/'monai')
+        feed(theirs[i][None] for i in range(n)) # fills it
         loader = partial(torch.utils.data.DataLoader, batch_size=batch, shuffle=True)
         rivals |= {'a file an item': lambda: feed(loader(ItemFiles(paths))),
-                   'MONAI PersistentDataset': lambda: feed(loader(kept))}
+                   'MONAI PersistentDataset': lambda: feed(loader(theirs))}
     same_images(our_batches(cache, batch, n), memory.batches(order, batch))
     rows = standing('feeding', race(rivals, size.rounds), n, limits=['in memory', 'out of the map'],
                     note=f'{size.resolution}x{size.resolution}, one process')
@@ -219,6 +219,6 @@ def bench_feeding_memory(size:Size, out)->list:
     folder = Path(out)/f'fed-{size.archive}-{size.resolution}'
     repeated_cache(small_cache(out, size.resolution), size.archive, folder)
     mb = peak_memory(feed_archive, folder, 20*size.images)['mb']
-    held = size.archive*size.resolution**2*4/1e6
-    return [dict(section='memory', name=f'feeding {size.archive:,} images {size.resolution}²', mb=mb), 
-            dict(section='memory', name='the same as float32 in memory (on paper)', mb=held)]
+    in_memory = size.archive*size.resolution**2*4/1e6
+    return [dict(section='memory', name=f'feeding {size.archive:,} images {size.resolution}²', mb=mb),
+            dict(section='memory', name='the same as float32 in memory (on paper)', mb=in_memory)]

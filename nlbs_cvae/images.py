@@ -63,7 +63,7 @@ class Mammogram:
     route:str=''                # how the grey values were made
     spacing:tuple|None=None     # mm between rows, between columns
     ids:dict=field(default_factory=dict) # private: patient_id, study_uid, sop_uid
-    turned:str=''               # by which word of the file it was turned or mirrored to stand upright; '': it lay so
+    turned:str=''               # the word of the file by which it was turned or mirrored upright; '': it lay so
 
     def __post_init__(self):
         if callable(self.valid): self.measured = self.__dict__.pop('valid')
@@ -106,7 +106,7 @@ def bounded(
     memory:float=0,   # GiB that reading it may add; 0: no limit
     seconds:float=0,  # that it may take; 0: no limit
 ):
-    "Within the block reading one file ends in an `ImageFault` ('over the limit') where it takes too much."
+    "In the block, reading one file ends in an `ImageFault` ('over the limit') where it takes too much."
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'setitimer'): seconds = 0
     try:
         with _memory_limit(memory), _time_limit(seconds): yield
@@ -117,11 +117,11 @@ def bounded(
 @contextmanager
 def _memory_limit(gib):
     "Let the process grow by so much and no more."
-    taken = _address_space() if gib else None
-    if taken is None: yield; return
+    before = _address_space() if gib else None
+    if before is None: yield; return
     import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = min([taken + int(gib*2**30), *(o for o in (soft, hard) if o != resource.RLIM_INFINITY)])
+    limit = min([before + int(gib*2**30), *(o for o in (soft, hard) if o != resource.RLIM_INFINITY)])
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try: yield
     finally: resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -107,10 +107,11 @@ def _fit_heads(net, x, codes, x_valid, codes_valid, weights, learn, epochs, seed
 
 def _losses(logits, codes, weights, learn):
     "Cross-entropy of each condition, values weighted, unknown ones left out."
-    known = {k: codes[:, k] < logits[k].shape[1] for k in learn}
-    return {k: F.cross_entropy(logits[k][known[k]], codes[known[k], k], weights[k],
-                               reduction='sum')/weights[k][codes[known[k], k]].sum().clamp_min(1e-6)
-            for k in learn}
+    def loss(logits, codes, weights):
+        rows = codes < logits.shape[1] # whose value is known
+        total = F.cross_entropy(logits[rows], codes[rows], weights, reduction='sum')
+        return total/weights[codes[rows]].sum().clamp_min(1e-6)
+    return {k: loss(logits[k], codes[:, k], weights[k]) for k in learn}
 
 def _jitter(x, g, most=3):
     "A shift of up to three pixels and a little contrast, the same for a batch: the judge mustn't learn women by heart."
@@ -127,21 +128,17 @@ def obedience_scores(
     repeats:int=200, seed:int=0,
 )->dict:                # condition: Score (balanced accuracy)
     "How often the judge finds what was asked for."
-    who, probs, scores = np.arange(len(x)) if subjects is None else np.asarray(subjects), judge.read(x), {}
-    for k, c in enumerate(judge.conditions):
+    who, probs = np.arange(len(x)) if subjects is None else np.asarray(subjects), judge.read(x)
+    def one(k, c):
         rows = np.flatnonzero(codes[:, k] != c.unknown)
         values = len(np.unique(codes[rows, k]))
-        if c.name not in probs: scores[c.name] = Score(None, n=(len(rows),),
-                                                       note='fewer than two values have ten training images to learn '
-                                                       'from')
-        elif values < 2: scores[c.name] = Score(None, n=(len(rows),),
-                                                note=f'{values} of its values among {len(rows)} images')
-        else: scores[c.name] = too_few('classes',
-                                       len(rows)) or score(lambda i: balanced_accuracy(probs[c.name][rows[i]],
-                                           codes[rows[i], k]), who[rows],
-                                                                     repeats=repeats, seed=seed, limits=(0, 1),
-                                                                     note=f'chance {1/values:.2f}')
-    return scores
+        def silent(why): return Score(None, n=(len(rows),), note=why)
+        if c.name not in probs: return silent('fewer than two values have ten training images to learn from')
+        if values < 2: return silent(f'{values} of its values among {len(rows)} images')
+        accuracy = lambda i: balanced_accuracy(probs[c.name][rows[i]], codes[rows[i], k])
+        return too_few('classes', len(rows)) or score(accuracy, who[rows], repeats=repeats, seed=seed, limits=(0, 1),
+                                                      note=f'chance {1/values:.2f}')
+    return {c.name: one(k, c) for k, c in enumerate(judge.conditions)}
 
 # %% ../nbs/06e_judge.ipynb #18df6df0
 def use_scores(

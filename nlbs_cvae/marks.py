@@ -55,6 +55,7 @@ def _texture(e):
                 f'it falls with the power {slope["samples"].value:.2f} of frequency (real {slope["real"].value:.2f}). '
                 f'A grid stands {grid["samples"].value:.1f} dB out of it (real {grid["real"].value:.1f} dB).', rule)
 
+# %% ../nbs/06g_marks.ipynb #43a407ce
 def _obedience(e):
     "Whether view and side are what was asked for; other conditions are in the table."
     rule = 'good where the judge finds it in samples as often as in real women, less 0.05; fair less 0.15'

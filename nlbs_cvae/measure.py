@@ -60,7 +60,7 @@ class Images:
 # %% ../nbs/06f_measure.ipynb #2d4cf7dd
 @dataclass
 class Evaluation:
-    "All that an evaluation found, and what its pictures need."
+    "The results of an evaluation, and what its pictures need."
     folder:RunFolder
     settings:Settings
     generator:Generator
@@ -88,11 +88,11 @@ def open_evaluation(
 )->Evaluation:
     "Open a finished run and choose the images to compare."
     folder = RunFolder(run)
-    if split not in ('test', 'valid'): raise InputError(f"split={split!r}: evaluate on test, or on valid while "
-                                                        f"settings are being chosen")
+    if split not in ('test', 'valid'):
+        raise InputError(f"split={split!r}: evaluate on test, or on valid while settings are being chosen")
     if not folder.settings_file.exists(): raise InputError(f"{run}: no run here (no settings.yaml); name results/<run>")
-    if not (folder.model/'config.json').exists(): raise InputError(f"{run}: the run has no trained model yet; finish "
-                                                            f"it with nlbs_train")
+    if not (folder.model/'config.json').exists():
+        raise InputError(f"{run}: the run has no trained model yet; finish it with nlbs_train")
     with folder.private_words():
         s, generator = load_settings(str(folder.settings_file), overrides), load_generator(folder.model, device)
     with folder.private_words(*places_of(s), samples): e = _compared(folder, s, generator, split, samples)
@@ -105,8 +105,8 @@ def _compared(folder, s, generator, split, samples):
     cache.check_same(generator.meta.get('fingerprint'), f'{folder.path} was trained on')
     test, train = Images(cache, cache.rows(split)), Images(cache, cache.rows('train'))
     n = min(len(test), len(train), len(read_manifest(samples)) if samples else s.evaluation.samples)
-    if not n: raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training "
-                               f"images")
+    if not n:
+        raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
     about = _evaluation_about(s, generator, cache, split, test, train)
     if samples: about.update(samples=len(read_manifest(samples)), sampler=f'images of {Path(samples).name}')
@@ -141,11 +141,11 @@ def draw(
 
 def _check_counts(e):
     "An `InputError` where there are fewer images than asked for, or some that are no images."
-    for what, x, asked in (('samples', e.fake, e.about['samples']), ('reconstructions', e.rec, e.n)):
-        if len(x) != asked: raise InputError(f'{what}: {len(x)} of {asked} images came; evaluate again')
-        if bad := int((~x.flatten(1).isfinite().all(1)).sum()): raise InputError(
-            f'{what}: {bad} of {asked} images hold values that are no numbers: '
-                                                                                 'the model is damaged; train it anew')
+    for what, x, n in (('samples', e.fake, e.about['samples']), ('reconstructions', e.rec, e.n)):
+        if len(x) != n: raise InputError(f'{what}: {len(x)} of {n} images came; evaluate again')
+        if bad := int((~x.flatten(1).isfinite().all(1)).sum()):
+            raise InputError(f'{what}: {bad} of {n} images hold values that are no numbers: '
+                             'the model is damaged; train it anew')
 
 def read_samples(
     folder,              # synthetic images with a manifest, from anywhere
@@ -228,17 +228,18 @@ def measure_pixels(
     e:Evaluation,
 )->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope, grid: {samples, reconstructions, real: Score}
     "Variety, grey values and texture."
-    b, columns = e.settings.evaluation.bootstrap, dict(samples=(e.fake[:e.n], None),
-                                                       reconstructions=(e.rec, e.test.subjects),
-                                                       real=(e.other[:], e.other.subjects))
+    b = e.settings.evaluation.bootstrap
+    columns = dict(samples=(e.fake[:e.n], None), reconstructions=(e.rec, e.test.subjects),
+                   real=(e.other[:], e.other.subjects))
     scores = {c: intensity_scores(e.x, x, e.test.subjects, who, b) | spectrum_scores(e.x, x, e.test.subjects, who, b)
              for c, (x, who) in columns.items()}
     groups = dict(samples=e.fake_codes[:e.n], reconstructions=e.test.codes, real=e.other.codes)
     cell = e.generator.model.config['grid_factor']
-    for c, (x, who) in columns.items(): scores[c] |= dict(
-        ms_ssim_pairs=spread_score(x, _group(groups[c]), who, repeats=b), grid=grid_score(x, cell, who, b))
-    return {k: {c: s[k] for c, s in scores.items()} for k in ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum',
-                                                             'slope', 'grid')}
+    for c, (x, who) in columns.items():
+        pairs = spread_score(x, _group(groups[c]), who, repeats=b)
+        scores[c] |= dict(ms_ssim_pairs=pairs, grid=grid_score(x, cell, who, b))
+    order = ('ms_ssim_pairs', 'intensity', 'breast_area', 'spectrum', 'slope', 'grid')
+    return {k: {c: s[k] for c, s in scores.items()} for k in order}
 
 def _group(codes):
     "A number for each combination of the first two conditions: finer groups would hold single images."
@@ -266,8 +267,8 @@ def measure_privacy(
     "Whether samples give away training women; `real` puts validation women in the samples' place."
     ask = lambda f: privacy_scores(e.feats['train'], e.feats['test'], f, e.train.subjects, e.test.subjects,
                                    e.settings.evaluation.bootstrap)
-    scores = dict(samples=ask(e.feats['fake'])) | (dict(real=ask(e.feats['valid'])) if 'valid' in e.feats
-                                                  and e.about['split'] == 'test' else {})
+    scores = dict(samples=ask(e.feats['fake']))
+    if 'valid' in e.feats and e.about['split'] == 'test': scores |= dict(real=ask(e.feats['valid']))
     return {k: {c: f[k] for c, f in scores.items()} for k in scores['samples']}
 
 # %% ../nbs/06f_measure.ipynb #7c291ccb
@@ -285,9 +286,9 @@ def measure(
                  image_scores=lambda: measure_pixels(e), obedience=lambda: measure_obedience(e),
                  privacy_scores=lambda: measure_privacy(e))
     for name, part in parts.items():
-        found = part()
-        if name == 'obedience': e.scores['obedience_scores'], e.scores['use_scores'] = found
-        elif name != 'draw': e.scores[name] = found
+        result = part()
+        if name == 'obedience': e.scores['obedience_scores'], e.scores['use_scores'] = result
+        elif name != 'draw': e.scores[name] = result
         e.seconds[name], start = round(time.perf_counter() - start, 1), time.perf_counter()
     return e.scores
 

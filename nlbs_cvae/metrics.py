@@ -32,8 +32,8 @@ class Score:
     def __str__(self):
         if self.value is None: return self.note
         ends = [v for v in (self.value, self.low, self.high) if v is not None]
-        digits = min(4, max(0, 2 - math.floor(math.log10(max(map(abs, ends))
-                                                         or 1)))) if not isinstance(self.value, int) else 0
+        order = math.floor(math.log10(max(map(abs, ends)) or 1)) # of magnitude
+        digits = 0 if isinstance(self.value, int) else min(4, max(0, 2 - order))
         value, *ends = (f'{v:.{digits}f}' for v in ends)
         return f'{value} ({ends[0]} to {ends[1]})' if ends else value
 
@@ -277,8 +277,8 @@ def spread_score(
 )->Score:
     "Mean MS-SSIM of random pairs of images: 1 where all are the same."
     if few := too_few('pairs', len(x)): return few
-    groups, subjects = (np.zeros(len(x), int) if groups is None else np.asarray(groups)), (np.arange(len(x))
-        if subjects is None else np.asarray(subjects))
+    groups = np.zeros(len(x), int) if groups is None else np.asarray(groups)
+    subjects = np.arange(len(x)) if subjects is None else np.asarray(subjects)
     g = rng(seed, 'pairs')
     i, j = g.integers(0, len(x), (2, 50*pairs))
     ok = np.flatnonzero((groups[i] == groups[j]) & (subjects[i] != subjects[j]))[:pairs]
@@ -307,8 +307,8 @@ def intensity_scores(
     cdf = lambda h: h.sum(0).cumsum()/max(1, h.sum())
     grey = lambda i, j: 100*np.abs(cdf(hr[i]) - cdf(hf[j])).mean()
     area = lambda i, j: 100*wasserstein_distance(hr[i].sum(1)/pixels, hf[j].sum(1)/pixels)
-    few, who = too_few('pixels', len(real), len(fake)), [len(s) if w is None else w
-                                                         for s, w in ((real, real_subjects), (fake, fake_subjects))]
+    who = [len(s) if w is None else w for s, w in ((real, real_subjects), (fake, fake_subjects))]
+    few = too_few('pixels', len(real), len(fake))
     return {k: few or score(f, *who, repeats=repeats, seed=seed, limits=(0, 100))
             for k, f in (('intensity', grey), ('breast_area', area))}
 
@@ -364,12 +364,12 @@ def privacy_scores(
     repeats:int=200, seed:int=0,
 )->dict:                  # closer_to_training, membership_auc, near_duplicates: Score
     "Whether samples give away who was trained on."
-    if few := too_few('copies', len(f_train), len(f_held),
-        len(f_fake)): return dict.fromkeys(('closer_to_training', 'membership_auc', 'near_duplicates'), few)
+    few = too_few('copies', len(f_train), len(f_held), len(f_fake))
+    if few: return dict.fromkeys(('closer_to_training', 'membership_auc', 'near_duplicates'), few)
     who_t, who_h = (np.arange(len(f)) if w is None else np.asarray(w)
                     for f, w in ((f_train, train_subjects), (f_held, held_subjects)))
-    to_train, to_held, chance = distances(f_fake, f_train), distances(f_fake,
-                                                                      f_held), len(f_train)/(len(f_train) + len(f_held))
+    to_train, to_held = distances(f_fake, f_train), distances(f_fake, f_held)
+    chance = len(f_train)/(len(f_train) + len(f_held))
     near = lambda s, i, j: (to_train[np.ix_(s, i)].min(1) < to_held[np.ix_(s, j)].min(1)).mean()
     attack = lambda s, i, j: auc(-to_train[s][:, i].min(0), -to_held[s][:, j].min(0))
     limit = np.quantile(distances(f_held, f_train).min(1), .01)

@@ -46,7 +46,7 @@ def page_environment(
     models='',   # folder below which other models may be opened
     real=False,  # may it show real training images?
 )->dict:         # variables that explore.ipynb reads
-    "What the page opens, whatever its kernel's folder, and where a visitor's hands end."
+    "What the page opens, wherever its kernel runs, and what a visitor may reach."
     here = lambda p: str(Path(p).absolute())
     own = here(model) if Path(model).exists() else str(model)
     return dict(NLBS_MODEL=own, NLBS_CACHE=str(cache) and here(cache), NLBS_OUT=here(out),

@@ -81,7 +81,8 @@ def put_images(
     titles=None,    # text above each image of the first row
 )->float:           # where it ends
     "Rows of images across the page."
-    side, room = .86/cols, .007 + .008*max(t.count('\n') + 1 for line in titles for t in line) if titles else 0
+    side = .86/cols
+    room = .007 + .008*max(t.count('\n') + 1 for line in titles for t in line) if titles else 0 # for titles
     for r, (title, ims) in enumerate(rows):
         h = side*8.27/11.69*ims.shape[-2]/ims.shape[-1]
         if title: fig.text(.08, top - .004, title, fontsize=8, weight='bold', va='top'); top -= .019
@@ -129,11 +130,11 @@ def page_verdict(
                    f'Trained on {a["training_images"]} images of {women(a["training_women"])} at '
                    f'{"x".join(map(str, a["resolution"]))} pixels.')
     top = .875
-    for f in verdict(e):
-        fig.text(.08, top, f.subject, fontsize=10, weight='bold', va='top')
-        fig.text(.2, top, f.mark, fontsize=10 if f.mark != OPEN else 8, weight='bold', color=COLOURS[f.mark], va='top')
-        fig.text(.32, top, _wrap(f.text, 80), fontsize=8.5, va='top', linespacing=1.3)
-        top -= .0155*len(_wrap(f.text, 80).split('\n')) + .013
+    for m in verdict(e):
+        fig.text(.08, top, m.subject, fontsize=10, weight='bold', va='top')
+        fig.text(.2, top, m.mark, fontsize=10 if m.mark != OPEN else 8, weight='bold', color=COLOURS[m.mark], va='top')
+        fig.text(.32, top, _wrap(m.text, 80), fontsize=8.5, va='top', linespacing=1.3)
+        top -= .0155*len(_wrap(m.text, 80).split('\n')) + .013
     rows = shown(e)
     pictures = [('Samples, asked for with the conditions of the real images below' if not public else 'Samples',
                  e.fake[rows])]
@@ -141,7 +142,7 @@ def page_verdict(
     more = shown(e, 16)[8:]
     if len(more) == 8: pictures += [('More samples', e.fake[more])] + ([] if public else [('Real', e.test[more])])
     top = put_images(fig, top - .012, pictures, titles=None)
-    rules = '\n'.join(_wrap(f'{f.subject}: {f.rule}.', 132) for f in verdict(e))
+    rules = '\n'.join(_wrap(f'{m.subject}: {m.rule}.', 132) for m in verdict(e))
     top = max(top, .05 + .0115*(rules.count('\n') + 2))
     fig.text(.08, top, 'What the marks mean', fontsize=7.5, weight='bold', va='top')
     fig.text(.08, top - .014, rules, fontsize=6.8, va='top', color='#444444', linespacing=1.35)
@@ -270,8 +271,8 @@ def page_obedience(
     top -= high + .065
     top = put_text(fig, top, 'One condition changed at a time, with the same noise: only what belongs to the '
                    'condition should change.', 8.5)
-    known = [c for c in e.generator.conditions if c.name in ('view', 'laterality') and c.counts and sum(c.counts[:-1])]
-    base = ','.join(f'{c.name}={c.values[int(np.argmax(c.counts[:-1]))]}' for c in known) or 'any'
+    usual = [c for c in e.generator.conditions if c.name in ('view', 'laterality') and c.counts and sum(c.counts[:-1])]
+    base = ','.join(f'{c.name}={c.values[int(np.argmax(c.counts[:-1]))]}' for c in usual) or 'any'
     put_sheet(vary_conditions(e.generator, base, steps=e.settings.evaluation.steps), fig, top)
     return fig
 

@@ -91,11 +91,11 @@ class PythaeVAEGAN(PythaeVAE):
         self.net = VAEGAN(config, *_pythae_networks(shape, latent, width), _pythae_judge(shape, width//2))
 
     def forward(self, x, codes=None, draws=None):
-        wanted = ('loss', 'encoder', 'decoder', 'discriminator', 'update')
-        return {k: v for k, v in self.net(dict(data=(x + 1)/2)).items() if k.split('_')[0] in wanted}
+        parts = ('loss', 'encoder', 'decoder', 'discriminator', 'update')
+        return {k: v for k, v in self.net(dict(data=(x + 1)/2)).items() if k.split('_')[0] in parts}
 
     def backward(self, parts):
-        "Each network's gradient from its own loss, where its turn it is."
+        "Each network's gradient from its own loss, when it is that network's turn."
         turns = [k for k in ('encoder', 'decoder', 'discriminator') if parts[f'update_{k}']]
         for i, k in enumerate(turns):
             params = list(getattr(self.net, k).parameters())
@@ -139,7 +139,7 @@ PEER_MODELS = {'pythae VAE': PythaeVAE, 'pythae VAE-GAN': PythaeVAEGAN, 'MONAI A
 def like_sized(
     make,        # a peer's class
     shape,       # of the images
-    target,      # cost wanted
+    target,      # its cost, about
     cost=count_parameters, # of a peer
 )->Peer:
     "The peer whose cost is nearest to `target`."

@@ -263,17 +263,17 @@ def bench_quality(
     names = [n for n in (*ROWS, *(PEER_MODELS if peers else ())) if rows is None or n in rows]
     def row(name, seed):
         s = load_settings(config, [*common, *ROWS.get(name, ()), f'training.seed={seed}'])
-        decided = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')}
-        decided |= dict(batch=s.data.batch_size, augment=s.data.augment)
-        decided |= (dict(peer_lr=peer_lr) if name in PEER_MODELS
+        key = {b: v for b, v in s.to_dict().items() if b in ('model', 'training')}
+        key |= dict(batch=s.data.batch_size, augment=s.data.augment)
+        key |= (dict(peer_lr=peer_lr) if name in PEER_MODELS
                     else dict(prior_share=prior_share*bool(s.training.prior_epochs)))
-        file = row_file(out, name, minutes=minutes, data=cache.fingerprint, settings=decided)
+        file = row_file(out, name, minutes=minutes, data=cache.fingerprint, settings=key)
         if not file.exists():
             judges.update(judges or {p: QualityJudge(cache, p) for p in ('valid', 'test')})
             _quality_row(file, name, s, cache, judges, minutes, prior_share, peer_lr)
         return read_json(file) | dict(picture=file.with_suffix('.png').name)
-    done = by_distance([row(n, seeds[0]) for n in names])
-    return by_distance(done + [row(r['name'], seed) for seed in seeds[1:] for r in done[:finalists]])
+    first = by_distance([row(n, seeds[0]) for n in names])
+    return by_distance(first + [row(r['name'], seed) for seed in seeds[1:] for r in first[:finalists]])
 
 # %% ../nbs/08g_quality.ipynb #54383cc8a
 def by_distance(rows): return sorted(rows, key=lambda r: r['samples'])
@@ -297,7 +297,7 @@ def quality_pictures(
     return {f"{r['name']}, {r['samples']:.1f} times the floor": Path(out)/'quality'/r['picture'] for r in rows}
 
 # %% ../nbs/08g_quality.ipynb #1e2f3bb0
-def _opened_run(run):
+def _open_run(run):
     "The model of a run and the images that it was trained on."
     gen = Generator.from_pretrained(Path(run)/'model', device_name())
     return gen, open_training_images(gen, run)
@@ -308,7 +308,7 @@ def bench_samplers(
     seeds:int=3, # sets of samples
 )->list:         # rows: time of one image, and distance in multiples of the floor
     "What fewer steps of the sampler save, and what they cost."
-    gen, cache = _opened_run(run)
+    gen, cache = _open_run(run)
     judge = QualityJudge(cache, seeds=seeds)
     times = race({name: partial(gen.sample, judge.codes[:1], **form) for name, form in SAMPLERS.items()}, size.rounds)
     rows = standing(f"samplers {'x'.join(map(str, gen.resolution))}", times, 1, note='one image')
@@ -335,19 +335,19 @@ def bench_latents(
     each:int=16,  # images in a group
 )->list:          # rows: spread with z redrawn, and with z kept and u redrawn
     "Whether z steers what a person sees."
-    gen, cache = _opened_run(run)
+    gen, cache = _open_run(run)
     x, codes = images_at(cache, cache.rows('valid'))
     active = active_units(torch.cat([gen.encode(a, c)[0].cpu() for a, c in zip(x.split(64), codes.split(64))]))
-    found = {'z redrawn': [], 'z kept, u redrawn': []}
+    spreads = {'z redrawn': [], 'z kept, u redrawn': []}
     for i, c in enumerate(codes[np.linspace(0, len(codes) - 1, groups).astype(int)]):
         c = c.expand(each, -1)
         z = gen.sample_z(c[:1].to(gen.device), Draws(i, 'kept', [0], gen.device).normal('z', (gen.model.latent_dim,)))
-        for kept, rows in zip((None, z.expand(each, -1)), found.values()):
-            rows.append(outline_spread(gen.sample(c, i, z=kept).cpu()))
+        for fixed, rows in zip((None, z.expand(each, -1)), spreads.values()):
+            rows.append(outline_spread(gen.sample(c, i, z=fixed).cpu()))
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
     size = 'x'.join(map(str, gen.resolution))
     return [dict(section=f"latents {size}", name=name, kind='ours', active_units=active) | means
-            for name, rows in found.items()]
+            for name, rows in spreads.items()]
 
 # %% ../nbs/08g_quality.ipynb #8a791849
 def real_beside_samples(
@@ -356,7 +356,7 @@ def real_beside_samples(
     pixels:int=8**2*64**2, # of each half, about
 )->Path:               # the file
     "As many real images as fit, with as many samples beside."
-    gen, cache = _opened_run(run)
+    gen, cache = _open_run(run)
     side = max(2, math.isqrt(pixels//math.prod(gen.resolution)))
     rows = np.random.default_rng(0).permutation(cache.rows('valid'))[:side**2]
     x, codes = images_at(cache, rows)

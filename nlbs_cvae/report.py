@@ -51,7 +51,7 @@ def evaluation_section(
         f'{a["images"]} {a["split"]} images of {a["women"]} women not trained on, as many samples with their '
         f'conditions, as many training images for "real against real". 95 % intervals. {a["extractor"]["name"]}: '
         f'weights `{a["extractor"]["sha256"][:16]}`. NLBS-CVAE {a["version"]}, {a["date"]}.', '',
-        *(f'- **{f.subject}: {f.mark}.** {f.text}' for f in verdict(e)), '',
+        *(f'- **{m.subject}: {m.mark}.** {m.text}' for m in verdict(e)), '',
         '| metric | samples | reconstructions | real against real |', '| --- | --- | --- | --- |', *rows,
         '<!-- /evaluation -->', ''])
 
@@ -97,7 +97,7 @@ def nlbs_evaluate(
 ):
     "Measure a trained model and write its report, for example: nlbs_evaluate results/demo --public"
     e = evaluate(run, public or None, split, words(overrides), extractor, device, samples)
-    for f in verdict(e): print(f'{f.subject}: {f.mark}. {f.text}')
+    for m in verdict(e): print(f'{m.subject}: {m.mark}. {m.text}')
     print(f"{e.n} {split} images compared with as many samples; {e.about['samples']} samples in all, "
           f"evaluation.samples={e.settings.evaluation.samples}")
     print(f"{metrics_folder(e)/'evaluation_report.pdf'}")

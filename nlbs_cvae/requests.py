@@ -65,16 +65,16 @@ def table_codes(
     source:str,            # what to call the table
     absent='any',          # what becomes of a condition without a column
 )->np.ndarray:             # codes (N,K)
-    "Codes of a table; columns that nothing uses, and conditions without a column, are said."
+    "Codes of a table; it says which columns nothing uses and which conditions have no column."
     match, rows = match_columns(df, [*conditions.names, *conditions.constants]), 'row' in df and 'row' not in conditions
     if not set(match.used) & set(conditions.names):
         raise InputError(f"{source}: no column for any condition: it has {', '.join(map(repr, df))}; "
                          f"the conditions are {', '.join(conditions.names)} (--mapping reads an archive's own table)")
     if not len(df): raise InputError(f"{source}: no row")
-    said = replace(match, unused=[c for c in match.unused if c not in _OWN_COLUMNS],
+    ours = replace(match, unused=[c for c in match.unused if c not in _OWN_COLUMNS],
                    unanswered={n: near for n, near in match.unanswered.items() if n in conditions})
-    said.check_spelling(source)
-    for line in said.notes(f'{absent} throughout'): print(f'{source}: {line}')
+    ours.check_spelling(source)
+    for line in ours.notes(f'{absent} throughout'): print(f'{source}: {line}')
     try: return conditions.encode_table(match.table(df).assign(**({'row': df['row']} if rows else {})))
     except InputError as e: raise InputError(f"{source}: {e}") from None
 

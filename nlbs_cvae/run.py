@@ -72,12 +72,12 @@ def keep_private(self:RunFolder,
 def private_words(self:RunFolder,
     *places, # paths that an error may hold
 ):
-    "For the block: what errors say beyond what may be kept goes to private/errors.txt, and not into a notebook."
+    "In the block, what an error says beyond what may be kept goes to private/errors.txt, not into a notebook."
     try: yield
     except Exception as e:
-        kept = kept_error(e, [self.path, *places])
-        self.keep_private(kept)
-        if in_notebook(): raise kept from None
+        safe = kept_error(e, [self.path, *places])
+        self.keep_private(safe)
+        if in_notebook(): raise safe from None
         raise
 
 # %% ../nbs/00b_run.ipynb #bd5bd476
@@ -162,7 +162,7 @@ def _others(path, free):
 @contextmanager
 def _renewed(path):
     "Touch the file every now and then, for the block; where a disk doesn't let us, write it again."
-    done = threading.Event()
+    end = threading.Event()
     def touch():
         try: os.utime(path)
         except PermissionError:
@@ -171,13 +171,13 @@ def _renewed(path):
                 f.seek(0)
                 f.write(data)
     def renew():
-        while not done.wait(_RENEW):
+        while not end.wait(_RENEW):
             with suppress(OSError): touch() # the disk may be away for a while
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
     try: yield
     finally:
-        done.set()
+        end.set()
         thread.join()
 
 # %% ../nbs/00b_run.ipynb #a73704f8
@@ -193,8 +193,8 @@ def file_lock(
         if who := _others(path, free):
             job = f", job {who['job']}" if who['job'] else ''
             word = '{}: this {} is in use by process {} on {}' + job + '; wait for it, stop it, or take another name'
-            kept, full = _where(who, path.parent)
-            raise InputError(word.format(path.parent.name, what, who['process'], kept),
+            safe, full = _where(who, path.parent)
+            raise InputError(word.format(path.parent.name, what, who['process'], safe),
                              word.format(path.parent, what, who['process'], full))
         write_json(path, dict(machine=this_machine(), process=os.getpid(), job=job_id()))
         try:

@@ -55,10 +55,10 @@ def write_image(
         save_png(Path(out)/png_name(i), to_uint(x, 16), {'Synthetic': 'yes', 'Software': f'nlbs-cvae {plan["version"]}',
             'Description': f'SYNTHETIC mammogram, not of a person; {text}', 'Conditions': image_label(labels)})
     if 'dicom' in plan['formats']:
-        known = {**plan.get('constants', {}), **labels}
+        values = {**plan.get('constants', {}), **labels}
         write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12,
-                    synthetic=True, laterality=written_side(known.get('laterality')),
-                    view=written_view(known.get('view')),
+                    synthetic=True, laterality=written_side(values.get('laterality')),
+                    view=written_view(values.get('view')),
                     windows=[(2047.5, 4095, 'NORMAL')], description=text, seed=plan['seed'],
                     patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}{plan.get('mark', '')}",
                     patient_name='SYNTHETIC^NOT A PATIENT',
@@ -111,10 +111,10 @@ def read_formats(
     formats, # 'png,dicom', or a list
 )->list:     # in the order of `FORMATS`
     "The formats asked for; an `InputError` for one that isn't there."
-    asked = [f.strip().casefold() for f in (formats.split(',') if isinstance(formats, str) else formats)]
-    if not asked or set(asked) - set(FORMATS):
-        raise InputError(f"formats={','.join(asked)}: choose from {', '.join(FORMATS)}")
-    return [f for f in FORMATS if f in asked]
+    names = [f.strip().casefold() for f in (formats.split(',') if isinstance(formats, str) else formats)]
+    if not names or set(names) - set(FORMATS):
+        raise InputError(f"formats={','.join(names)}: choose from {', '.join(FORMATS)}")
+    return [f for f in FORMATS if f in names]
 
 def name_views(
     conditions:Conditions, # what the model knows
@@ -127,9 +127,9 @@ def name_views(
     for k, c in enumerate(conditions):
         if c.name not in ('view', 'laterality'): continue
         share = np.array(c.counts[:-1] or [1]*c.unknown, float)
-        drawn = np.searchsorted((share/share.sum()).cumsum(), rng(seed, 'dicom', c.name).random(len(codes)),
+        draws = np.searchsorted((share/share.sum()).cumsum(), rng(seed, 'dicom', c.name).random(len(codes)),
                                 side='right')
-        codes[:, k] = np.where(codes[:, k] == c.unknown, drawn.clip(max=c.unknown - 1), codes[:, k])
+        codes[:, k] = np.where(codes[:, k] == c.unknown, draws.clip(max=c.unknown - 1), codes[:, k])
     return codes
 
 # %% ../nbs/06b_sampling.ipynb #f9fded1ba
@@ -138,21 +138,21 @@ def check_views(
     codes:np.ndarray,      # conditions of each image (n,K)
 ):
     "Say what DICOM files will leave out; an `InputError` for a view or side asked for that they have no word for."
-    for name, written in (('view', written_view), ('laterality', written_side)):
+    for name, word_of in (('view', written_view), ('laterality', written_side)):
         values = [conditions.constants.get(name)]
         if name in conditions:
             c, col = conditions[name], codes[:, conditions.index(name)]
-            drawn = [v for v in range(c.unknown) if not c.counts or c.counts[v]] if (col == c.unknown).any() else []
-            values = [c.values[v] for v in {*col.tolist(), *drawn} - {c.unknown}]
-        try: known = [v for v in values if written(v)]
+            options = [v for v in range(c.unknown) if not c.counts or c.counts[v]] if (col == c.unknown).any() else []
+            values = [c.values[v] for v in {*col.tolist(), *options} - {c.unknown}]
+        try: words = [v for v in values if word_of(v)]
         except InputError as e: raise InputError(f"formats=dicom: {e}; ask for another, or take png or npy") from None
-        if not known: print(f"dicom: this model doesn't know {name}, which a mammogram must name: "
+        if not words: print(f"dicom: this model doesn't know {name}, which a mammogram must name: "
                             "the files are secondary captures that leave it out")
 
 def model_hash(
     generator:Generator, # the model
 )->str:                  # SHA-256
-    "What its `model.safetensors` hashes to; of a model that was never saved, what that would."
+    "The hash of its `model.safetensors`; for a model that was never saved, of the file that it would write."
     saved = getattr(generator, 'sha256', '') # in 16 bits, perhaps: the weights in memory wouldn't give the same
     return saved or sha256(safetensors.torch.save({k: v.detach().cpu().contiguous()
                                                    for k, v in generator.state_dict().items()}))
@@ -211,9 +211,9 @@ def _finish_folder(out, conditions, codes, plan):
     "Write the contact sheet and the manifest, which says that all is there."
     names = dict(png=png_name, dicom=dicom_name, npy=lambda i: 'images.npy')
     names = {f: name for f, name in names.items() if f in plan['formats']}
-    seeds, drawn = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
+    seeds, ways = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
     rows = [dict(row=i, file=next(iter(names.values()))(i), **({'dicom': dicom_name(i)} if 'dicom' in names else {}),
-                 **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': drawn[i]} if drawn else {}),
+                 **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     save_png(out/'contact_sheet.png', image_grid(read_images(out, pd.DataFrame(rows[:64]))), {'Synthetic': 'yes'})
     for name in folder_entries(out):
@@ -273,7 +273,6 @@ def condition_sheet(
             ax.set_title(f'{name} {value}', fontsize=7)
     return fig
 
-
 # %% ../nbs/06b_sampling.ipynb #7b455327
 def interpolation_sheet(
     generator:Generator, # the model
@@ -315,8 +314,7 @@ def count_files(
     def there(f):
         if f == 'npy': return len(np.load(out/'images.npy', mmap_mode='r'))
         return sum((out/names[f](i)).is_file() for i in range(plan['n']))
-    return {f: there(f)
-            for f in plan['formats']}
+    return {f: there(f) for f in plan['formats']}
 
 def count_labels(
     manifest:pd.DataFrame, # a row an image

@@ -39,8 +39,8 @@ def read_yaml(
     except InputError: raise
     except RecursionError: raise InputError(f"{where}: not valid YAML (nested too deeply)") from None
     except Exception as e: # what it makes values with raises what it likes
-        known = isinstance(e, (yaml.YAMLError, ValueError))
-        why = ' '.join(str(e).split())[:150] if known else 'a value that is not what it is said to be'
+        readable = isinstance(e, (yaml.YAMLError, ValueError))
+        why = ' '.join(str(e).split())[:150] if readable else 'a value that is not what it is said to be'
         raise InputError(f"{where}: not valid YAML ({why})") from None
 
 def _at_most(path, n):
@@ -275,22 +275,22 @@ def _make_blocks(values, where):
     return blocks
 
 def _make_block(name, default, vals, where=''):
-    "A block of settings from its keys and values; the resolution is that of patches where it isn't given."
+    "A block of settings from its keys and values; patches set the resolution where nothing else does."
     if not isinstance(vals, dict): raise InputError(f"{where}block '{name}' must hold keys and values, not {vals!r}")
-    known = {f.name: f for f in fields(default)}
+    by_name = {f.name: f for f in fields(default)}
     for key in vals:
-        if key not in known:
-            raise InputError(f"{where}unknown setting {name}.{key}{_nearest(str(key), known)}: "
-                             f"{name} has {', '.join(known)}")
-    block = replace(default, **{k: _checked(name, known[k], v) for k, v in vals.items()})
+        if key not in by_name:
+            raise InputError(f"{where}unknown setting {name}.{key}{_nearest(str(key), by_name)}: "
+                             f"{name} has {', '.join(by_name)}")
+    block = replace(default, **{k: _checked(name, by_name[k], v) for k, v in vals.items()})
     if name == 'data' and block.patch_size and 'resolution' not in vals:
         return replace(block, resolution=block.patch_size)
     return block
 
-def _nearest(key, known):
-    "The known key that `key` was probably meant to be."
+def _nearest(key, names):
+    "The name that `key` was probably meant to be."
     from difflib import get_close_matches
-    near = get_close_matches(key, known, 1)
+    near = get_close_matches(key, names, 1)
     return f" (did you mean '{near[0]}'?)" if near else ''
 
 # %% ../nbs/00a_settings.ipynb #64b9f5cc
@@ -416,12 +416,12 @@ def _put(values, block, vals):
 # %% ../nbs/00a_settings.ipynb #ae02daaa
 def _with_places(path, values):
     "A run's settings with the places that its private/ keeps apart."
-    places = path.parent/'private'/'places.yaml'
-    if path.name != 'settings.yaml' or not places.is_file(): return values
-    kept = read_yaml(places)
-    if not (isinstance(kept, dict) and all(isinstance(v, dict) for v in kept.values())):
-        raise InputError(f"{unkept(places, places.name)}: it must hold blocks of places")
-    return {block: {**v, **kept.get(block, {})} if isinstance(v, dict) else v for block, v in values.items()}
+    file = path.parent/'private'/'places.yaml'
+    if path.name != 'settings.yaml' or not file.is_file(): return values
+    places = read_yaml(file)
+    if not (isinstance(places, dict) and all(isinstance(v, dict) for v in places.values())):
+        raise InputError(f"{unkept(file, file.name)}: it must hold blocks of places")
+    return {block: {**v, **places.get(block, {})} if isinstance(v, dict) else v for block, v in values.items()}
 
 def load_settings(
     config:str='quick_config', # path or packaged name of a YAML file
@@ -441,7 +441,7 @@ def load_preparation(
     data=None,     # keys and values of the block `data`, as they are, applied last
     output=None,   # of the block `output`
 )->Settings:
-    "The settings of a preparation, loaded as a run's are; where no file is named, any size of image will do."
+    "The settings of a preparation, loaded as those of a run; without a file, an image may have any size."
     values, where = _read_values(config_file(config) if config else None, ())
     _put(values, 'data', data or {})
     _put(values, 'output', output or {})
@@ -473,16 +473,16 @@ def given(
     **values, # of the cell of parameters
 )->list:      # the same, each of its kind
     "Parameters of a notebook as papermill left them; an `InputError` where one can't be what it should."
-    return [_given(kind, name, value) for name, value in values.items()]
+    return [_parameter(kind, name, value) for name, value in values.items()]
 
 _MEANT = {str: 'a text; papermill -r {} ... passes it as it is, where -p makes a number or True of it',
           bool: 'True or False',
           float: 'a number', dict: 'keys and values, which papermill -y gives'}
 
-def _given(kind, name, value):
+def _parameter(kind, name, value):
     "One parameter as `kind`."
     if kind is list:
-        return words(value) if isinstance(value, (str, list, tuple, type(None))) else [_given(str, name, value)]
+        return words(value) if isinstance(value, (str, list, tuple, type(None))) else [_parameter(str, name, value)]
     if kind is bool and str(value) in ('0', '1', 'true', 'false', 'True', 'False', 'yes', 'no'):
         return str(value) in ('1', 'true', 'True', 'yes')
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool): return value

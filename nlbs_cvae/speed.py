@@ -87,7 +87,7 @@ def bench_metrics(
         sides = {'ours': our_frechet, 'torchmetrics': torchmetrics_frechet}
         values = {k: f(a, b) for k, f in sides.items()}
         times = race({k: partial(f, a, b) for k, f in sides.items()}, size.rounds, False)
-        if scipy: 
+        if scipy:
             start = now()
             values['scipy'] = scipy_frechet(a, b)
             times['scipy'] = [Seconds(now().wall - start.wall, now().cpu - start.cpu)]*size.rounds
@@ -258,9 +258,9 @@ def step_profile(
     step = timed_steps(make_autoencoder_phase(s, make_model(s, cache.conditions)),
                        *(v.to(dev) for v in images_at(cache, range(size.batch))), 1)
     step()
-    with torch.profiler.profile() as seen: step()
+    with torch.profiler.profile() as profile: step()
     times = {e.key.lower(): e.self_device_time_total if dev == 'cuda' else e.self_cpu_time_total
-             for e in seen.key_averages()}
+             for e in profile.key_averages()}
     shares = {kind: sum(t for key, t in times.items() if part in key)/sum(times.values())
               for kind, part in STEP_KINDS.items()}
     return shares | dict(rest=1 - sum(shares.values()))

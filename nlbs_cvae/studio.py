@@ -7,21 +7,19 @@ __all__ = ['STEPS', 'find_model', 'open_training_images', 'Recipe', 'Directions'
            'Neighbour', 'picture']
 
 # %% ../nbs/08_studio.ipynb #studiox
-import io, os
+import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from fastcore.basics import patch
 from torch import Tensor
 
 from .core import InputError, make_folder
 from .settings import load_settings
-from .figures import to_float, to_uint
+from .figures import png_bytes, to_float, to_uint
 from .cache import Cache, cache_of
 from .dataset import NLBSDataset
 from .cvae import Draws
@@ -88,7 +86,7 @@ class Directions:
     axes:Tensor      # (D,Z)
     scale:Tensor     # standard deviation along each (D,)
     effect:tuple=()  # root mean square change of the image's grey values over three standard deviations (D,)
-    source:str=''    # what they were found from
+    source:str=''    # what they come from
 
     def __len__(self): return len(self.axes)
     def coordinates(self,
@@ -207,10 +205,10 @@ def draw(self:Studio,
     seed:int=None, # of the new woman (None: the next one)
 )->Recipe:
     "Another woman; what is locked stays as it is."
-    kept = tuple((k, v) for k, v in self.recipe.moved if k in self.locked)
+    locked = tuple((k, v) for k, v in self.recipe.moved if k in self.locked)
     seed, other = self.recipe.seed + 1 if seed is None else int(seed), self.recipe.other
     # a walk needs two women
-    self.recipe = replace(self.recipe, seed=seed, other=other + (other == seed), t=0., moved=kept)
+    self.recipe = replace(self.recipe, seed=seed, other=other + (other == seed), t=0., moved=locked)
     return self.recipe
 
 @patch
@@ -283,8 +281,8 @@ def measure(self:Studio,
     axes = principal_axes(z)
     z, *rest = self.latents([Recipe(tuple(self.generator.conditions.unknown().tolist()), s) for s in range(women)])
     moves = [(k, v) for k in range(len(axes)) for v in (-1.5, 1.5)]
-    tried = torch.cat([axes.put(z[i:i + 1], [move]) for i in range(women) for move in moves])
-    x = self.decode((tried, *(v.repeat_interleave(2*len(axes), 0) for v in rest)), 0, watch)
+    moved_z = torch.cat([axes.put(z[i:i + 1], [move]) for i in range(women) for move in moves])
+    x = self.decode((moved_z, *(v.repeat_interleave(2*len(axes), 0) for v in rest)), 0, watch)
     change = np.diff(x.reshape(women, len(axes), 2, *x.shape[1:]), axis=2)[:, :, 0] # (women,D,H,W)
     effect = np.sqrt((change**2).mean((0, 2, 3)))
     sign = torch.as_tensor(np.where(change.mean((0, 2, 3)) < 0, -1, 1)).to(z)
@@ -348,8 +346,8 @@ def nearest(self:Studio,
     watch=ignore,
 )->tuple:         # `Neighbour`s, nearest first; how far a real woman is from the nearest other one
     "The training images that look most like an image; an `InputError` says why there are none."
-    known, usual = self._training_images(watch)
-    distance = torch.cdist(self._shrunk(torch.as_tensor(x)[None, None].float()), known)[0]
+    training, usual = self._training_images(watch)
+    distance = torch.cdist(self._shrunk(torch.as_tensor(x)[None, None].float()), training)[0]
     rows = self.cache.rows('train')
     def neighbour(i):
         row, real = int(rows[i]), to_float(self.cache.images[rows[i]])
@@ -391,8 +389,5 @@ def picture(
     **text,               # text chunks
 )->bytes:
     "A PNG of 8 bits, in a window."
-    seen = ((np.asarray(x) + 1)*50 - level)/max(window, 1)*2
-    info, file = PngInfo(), io.BytesIO()
-    for k, v in text.items(): info.add_text(k, v)
-    Image.fromarray(to_uint(seen)).save(file, 'PNG', pnginfo=info, compress_level=1)
-    return file.getvalue()
+    grey = ((np.asarray(x) + 1)*50 - level)/max(window, 1)*2 # in [-1,1], as it is shown
+    return png_bytes(to_uint(grey), text, compress_level=1)

@@ -62,30 +62,30 @@ def read_csv(
     text, table = read_text(path), unkept(path, 'the table')
     if lines:
         text = '\n'.join(l for l, f in zip(text_lines(text), find_in(lines, text_lines(text), f'{table}: lines')) if f)
-    said, text = _said_separator(text)
-    records = _records(text, said or _best_separator(text), table)
+    own, text = _own_separator(text)
+    records = _records(text, own or _best_separator(text), table)
     raw = re.split(r'\r\n|\r|\n', text)
     marked = [r for r in records if raw[r[0] - 1].lstrip().startswith('#')]
     plain = [r for r in records if not raw[r[0] - 1].lstrip().startswith('#')]
     header, rows = (list(names), plain) if names else (plain[0][1] if plain else [], plain[1:])
     for line, fields in marked:
         if len(fields) == len(header) and (len(header) > 1 or line > plain[0][0]):
-            raise InputError(f"{table}, line {line + bool(said)}: "
+            raise InputError(f"{table}, line {line + bool(own)}: "
                              f"begins with # but has the fields of a row: {_short(fields)}"
                              "put it in quotes, or delete it")
     width = len(header) if names else max(len(_without_empty_end(f)) for f in [header, *(f for _, f in rows)])
     columns = [n or f'column {i}' for i, n in enumerate(header[:width], 1)]
-    where = lambda i, line: f"{table}, row {i}" + f" (line {line + bool(said)})"*(not lines)
+    where = lambda i, line: f"{table}, row {i}" + f" (line {line + bool(own)})"*(not lines)
     fitted = [_fields_of_row(f, len(columns), len(header), where(i, line)) for i, (line, f) in enumerate(rows, 1)]
     return pd.DataFrame(fitted, columns=columns, dtype=str)
 
 # %% ../nbs/00f_tables.ipynb #spl00014
-def _fields_of_row(fields, width, given, where):
+def _fields_of_row(fields, width, n_header, where):
     "The fields of a row, as many as there are columns."
     full = _without_empty_end(fields)
     if len(full) > width or not width <= len(fields):
-        raise InputError(f"{where}: {len(fields)} fields where the header has {given}: {_short(fields)}"
-                         + ("a decimal comma, or a separator in a text without quotes?" if len(fields) > given
+        raise InputError(f"{where}: {len(fields)} fields where the header has {n_header}: {_short(fields)}"
+                         + ("a decimal comma, or a separator in a text without quotes?" if len(fields) > n_header
                             else "one is missing"))
     return fields[:width]
 
@@ -98,10 +98,10 @@ def _without_empty_end(fields):
 def _short(fields): return unkept(repr(' | '.join(fields))[:80] + ': ')
 
 # %% ../nbs/00f_tables.ipynb #1818e811
-def _said_separator(text):
-    "The separator that a line sep=; names, and the text after it; '' where there is no such line."
-    said = re.match(r'\s*"?sep=(.)"?[;,\t ]*(?:\r\n|\r|\n)', text, re.IGNORECASE)
-    return (said[1], text[said.end():]) if said else ('', text)
+def _own_separator(text):
+    "The separator that the table itself names (sep=;) and the text after that line; '' where it names none."
+    match = re.match(r'\s*"?sep=(.)"?[;,\t ]*(?:\r\n|\r|\n)', text, re.IGNORECASE)
+    return (match[1], text[match.end():]) if match else ('', text)
 
 def _best_separator(text):
     "The separator that makes most columns of the first line that is no comment."
@@ -214,7 +214,7 @@ def _match(self:Files, here, parts, above):
     name, *rest = parts
     any_folders, there = name == 2*STAR, self.listing(here)
     if any_folders and rest: yield from self._match(here, rest, above)
-    for n in self._named(here, name):
+    for n in self._under_name(here, name):
         path = f'{here}/{n}'.lstrip('/')
         if not there[n]:
             if not rest: yield path
@@ -222,8 +222,8 @@ def _match(self:Files, here, parts, above):
             yield from self._match(path, parts if any_folders else rest, (*above, real))
 
 @patch
-def _named(self:Files, folder, name):
+def _under_name(self:Files, folder, name):
     "What lies in a folder under a name that may hold `STAR`."
     if STAR not in name: return [n for n in [self._same(folder, name)] if n is not None]
-    wanted = re.compile('.*'.join(map(re.escape, _spelling(name).split(STAR))), re.DOTALL)
-    return [n for n in self.listing(folder) if wanted.fullmatch(_spelling(n)) and not is_clutter(n)]
+    pattern = re.compile('.*'.join(map(re.escape, _spelling(name).split(STAR))), re.DOTALL)
+    return [n for n in self.listing(folder) if pattern.fullmatch(_spelling(n)) and not is_clutter(n)]
