@@ -181,7 +181,8 @@ class GridPrior(nn.Module):
         self.middle = Stack([ResidualBlock(c, c, dim), AttentionBlock(c), ResidualBlock(c, c, dim)])
         self.up = nn.ModuleList(Stack([*res(2*chans[i], i, blocks), *attend(i), *double(i)])
                                 for i in reversed(range(n)))
-        self.end = nn.Sequential(GroupNorm(channels), nn.SiLU(), init_zero(nn.Conv2d(channels, c_u*n_block, 3, padding=1)))
+        last = init_zero(nn.Conv2d(channels, c_u*n_block, 3, padding=1))
+        self.end = nn.Sequential(GroupNorm(channels), nn.SiLU(), last)
 
 # %% ../nbs/03b_diffusion.ipynb #d4b9d5ebpa
 @patch

@@ -56,6 +56,7 @@ def forward(self:AutoencoderPhase,
                          + discriminator)
     return parts | dict(adversarial=adversarial, perceptual=perceptual, discriminator=discriminator)
 
+# %% ../nbs/04a_phases.ipynb #8e59e563pc
 @patch
 def moved(self:AutoencoderPhase,
     draws:Draws,    # the noise

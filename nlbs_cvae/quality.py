@@ -114,6 +114,7 @@ ROWS = {'plain CVAE': PLAIN, 'plain + likelihood of bands': (*PLAIN, 'training.r
         'the whole': ('model.levels=2', 'model.finding_maps=true', 'training.reconstruction=bands',
                       'training.edge_weight=0', *GAME, PRIOR)}
 
+# %% ../nbs/08g_quality.ipynb #c4053f3eb
 @dataclass
 class Trained:
     "What a row can be asked for."

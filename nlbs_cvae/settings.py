@@ -167,8 +167,7 @@ class TrainingSettings:
     kl_warmup:float = setting(0.2, "share of the phase (of a cycle) in which it rises", ge=0, le=1)
     kl_cycles:int = setting(4, "cycles of the cyclical annealing", ge=1)
     free_bits:float = setting(0.0, "nats of z, a unit, that cost nothing", ge=0)
-    max_nonfinite:int = setting(20, "steps in a row that may be skipped for a loss or gradient that is not finite",
-                                ge=0)
+    max_nonfinite:int = setting(20, "steps in a row that may be left out, loss or gradient not being finite", ge=0)
     best_by:str = setting('', "validation figure whose least value marks the best state ('': "
                               "the loss, and under a discriminator the newest is best)",
                               choices=('', 'loss', 'bits', 'mae', 'edge'))
