@@ -120,7 +120,7 @@ class ModelSettings:
     latent_dim:int = setting(64, "numbers in the global latent z", ge=1, le=2**14)
     levels:int = setting(2, "1: global latent alone (the classic CVAE); 2: a texture grid u below it", ge=1, le=2)
     grid_factor:int = setting(0, "pixels of the image on a side of a cell of the texture grid "
-                                 "(0: by the image's size, about 32 cells on the shorter side)",
+                                 "(0: by the image's size, about 16 cells on the shorter side)",
                               choices=(0, *(2**k for k in range(1, 8))))
     grid_channels:int = setting(0, "numbers in a cell of the texture grid (0: as many as a cell is wide)", ge=0, le=256)
     channels:int = setting(64, "width of the feature maps at the size of the wavelet bands; doubles as they shrink",
@@ -332,7 +332,7 @@ def cell_size(
 )->int:       # pixels: a power of two
     "Side of a cell of the texture grid; an `InputError` for one that is finer than the bands, or too coarse."
     least, most = 2**band_levels(shape), 2**(n_halvings(shape) - 1)
-    cell = factor or max(least, min(most, 2**int(math.log2(max(1, min(shape)/32)))))
+    cell = factor or max(least, min(most, max(4, 2**int(math.log2(max(1, min(shape)/16))))))
     if least <= cell <= most: return cell
     raise InputError(f"setting model.grid_factor={factor}: for images of {'x'.join(map(str, shape))} "
                      f"it must be from {least} to {most}, or 0")
