@@ -110,6 +110,7 @@ class LooseDraws:
     def __init__(self, x): self.x = x
     def normal(self, name, shape=()): return torch.randn(len(self.x), *shape, device=self.x.device)
     def uniform(self, name, shape=()): return torch.rand(len(self.x), *shape, device=self.x.device)
+    def whole(self, name, below, n=1): return torch.randint(below, (len(self.x), n)).tolist() # a graph keeps its first
 
 def bare_step(
     phase:nn.Module, # maps (images, codes, noise) to named losses
