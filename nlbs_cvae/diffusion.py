@@ -162,15 +162,13 @@ class GridPrior(nn.Module):
     ):
         super().__init__()
         c_u, h, w = grid_shape
-        self.block = 2**max(0, int(math.log2(min(h, w)/16))) # cells on its side
-        h, w, n_block = h//self.block, w//self.block, self.block**2
         n = max(1, int(math.log2(min(h, w)/4)) + 1)
         chans, sides = [channels, *[2*channels]*(n - 1)], [(h//2**i, w//2**i) for i in range(n)]
         self.level, self.embed = NoiseLevel(dim), ConditionEmbedder(sizes, dim)
         self.embed_z = nn.Linear(latent_dim, dim)
         where = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing='ij')
         self.register_buffer('where', torch.stack(where)[None], persistent=False) # (1,2,h,w)
-        self.start = nn.Conv2d((c_u + given)*n_block + 2, channels, 3, padding=1)
+        self.start = nn.Conv2d(c_u + given + 2, channels, 3, padding=1)
         attend = lambda i: [AttentionBlock(chans[i])] if max(sides[i]) <= 8 else []
         res = lambda c_in, i, k: [ResidualBlock(c_in if j == 0 else chans[i], chans[i], dim) for j in range(k)]
         halve = lambda i: [Downsample(chans[i-1], chans[i])] if i else []
@@ -181,7 +179,7 @@ class GridPrior(nn.Module):
         self.middle = Stack([ResidualBlock(c, c, dim), AttentionBlock(c), ResidualBlock(c, c, dim)])
         self.up = nn.ModuleList(Stack([*res(2*chans[i], i, blocks), *attend(i), *double(i)])
                                 for i in reversed(range(n)))
-        last = init_zero(nn.Conv2d(channels, c_u*n_block, 3, padding=1))
+        last = init_zero(nn.Conv2d(channels, c_u, 3, padding=1))
         self.end = nn.Sequential(GroupNorm(channels), nn.SiLU(), last)
 
 # %% ../nbs/03b_diffusion.ipynb #d4b9d5ebpa
@@ -195,9 +193,8 @@ def forward(self:GridPrior,
 )->Tensor:        # (B,C,h,w)
     given = [g if g.shape[2:] == u.shape[2:] else F.interpolate(g, u.shape[2:], mode='area') for g in given]
     cond = F.silu(self.level(sigma) + self.embed(c) + self.embed_z(z))
-    blocks = F.pixel_unshuffle(torch.cat([u, *given], 1), self.block)
-    h, shortcuts = self.start(torch.cat([blocks, self.where.expand(len(u), -1, -1, -1)], 1)), []
+    h, shortcuts = self.start(torch.cat([u, *given, self.where.expand(len(u), -1, -1, -1)], 1)), []
     for stack in self.down: shortcuts.append(h := stack(h, cond))
     h = self.middle(h, cond)
     for stack in self.up: h = stack(torch.cat([h, shortcuts.pop()], 1), cond)
-    return F.pixel_shuffle(self.end(h), self.block)
+    return self.end(h)
