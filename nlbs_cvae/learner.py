@@ -22,6 +22,7 @@ from torch import nn
 
 from .core import InputError
 from .distributed import Group
+from .muon import Muon
 from .cvae import Draws
 
 # %% ../nbs/04b_learner.ipynb #ba39bd62
@@ -33,12 +34,12 @@ class PhaseLearner(Learner):
         seed='0',        # names the noise
         parts:int=1,     # parts that a batch is worked in
         lr:float=1e-4,   # peak learning rate
-        wd:float=0.01,   # AdamW's weight decay
+        wd:float=0.01,   # weight decay
         cbs=(),          # callbacks
         group:Group=None,# the processes that share the batches; None: this one alone
     ):
         fused = torch.cuda.is_available() or hasattr(torch, '_fused_adamw_')
-        opt_func = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9, .99), fused=fused))
+        opt_func = partial(OptimWrapper, opt=partial(Muon, fused=fused))
         super().__init__(dls, phase, loss_func=nn.Identity(), opt_func=opt_func, lr=lr, wd=wd, wd_bn_bias=True,
                          splitter=lambda m: [p for p in m.parameters() if p.requires_grad])
         self.seed, self.n_parts, self.autocast, self.scaler, self.first_lr = seed, parts, nullcontext, None, None

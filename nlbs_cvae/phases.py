@@ -6,6 +6,8 @@
 __all__ = ['AutoencoderPhase', 'PriorPhase']
 
 # %% ../nbs/04a_phases.ipynb #phasesx
+from functools import partial
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -132,10 +134,12 @@ def forward(self:PriorPhase,
         codes = hide_conditions(codes, model.embed.unknown, chance, model.cond_dropout)
     z, u, grid_mean, m = self.latents(x, codes, draws)
     z, u, given = p.scale_z(z), p.scale_u(u), [p.scale_u(grid_mean)]
-    def loss(name, net, x, *given):
-        level, noise = draws.normal(f'{name} level'), draws.normal(f'{name} noise', x.shape[1:])
-        return denoising_loss(net, x, level, noise, codes, *given).mean()
-    losses = dict(prior_z=loss('z', p.z_net, z))
+    def loss(name, net, x, *given, times=1):
+        level, noise = draws.normal(f'{name} level', (times,)), draws.normal(f'{name} noise', (times, *x.shape[1:]))
+        again = partial(torch.repeat_interleave, repeats=times, dim=0)
+        return denoising_loss(net, again(x), level.flatten(), noise.flatten(0, 1), again(codes),
+                              *map(again, given)).mean()
+    losses = dict(prior_z=loss('z', p.z_net, z, times=8))
     if m is not None:
         losses['prior_m'] = loss('m', p.m_net, p.scale_m(m), z, *given)
         given.append(p.scale_m(m))

@@ -120,7 +120,7 @@ class ModelSettings:
     latent_dim:int = setting(64, "numbers in the global latent z", ge=1, le=2**14)
     levels:int = setting(2, "1: global latent alone (the classic CVAE); 2: a texture grid u below it", ge=1, le=2)
     grid_factor:int = setting(0, "pixels of the image on a side of a cell of the texture grid "
-                                 "(0: by the image's size, about 16 cells on the shorter side)",
+                                 "(0: by the image's size, 16 to 32 cells on the shorter side)",
                               choices=(0, *(2**k for k in range(1, 8))))
     grid_channels:int = setting(0, "numbers in a cell of the texture grid (0: as many as a cell is wide)", ge=0, le=256)
     channels:int = setting(64, "width of the feature maps at the size of the wavelet bands; doubles as they shrink",
@@ -144,8 +144,8 @@ class TrainingSettings:
     num_epochs:int = setting(-1, "epochs of the autoencoder phase (-1: by the recipe)", ge=-1)
     prior_epochs:int = setting(-1, "epochs of the prior phase (0: leave it out; -1: by the recipe)", ge=-1)
     learning_rate:float = setting(2e-3, "peak learning rate of the autoencoder phase", ge=1e-9, le=1)
-    prior_learning_rate:float = setting(1e-3, "peak learning rate of the prior phase", ge=1e-9, le=1)
-    weight_decay:float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
+    prior_learning_rate:float = setting(2e-3, "peak learning rate of the prior phase", ge=1e-9, le=1)
+    weight_decay:float = setting(0.01, "weight decay, as a share of the learning rate", ge=0, le=1)
     warmup:float = setting(0.05, "share of a phase in which the learning rate rises", ge=0, le=1)
     grad_clip:float = setting(1.0, "greatest norm of the gradient (0: no clipping)", ge=0)
     accumulate:int = setting(1, "parts in which a batch is worked, to save memory; one step all the same", ge=1)
@@ -332,7 +332,8 @@ def cell_size(
 )->int:       # pixels: a power of two
     "Side of a cell of the texture grid; an `InputError` for one that is finer than the bands, or too coarse."
     least, most = 2**band_levels(shape), 2**(n_halvings(shape) - 1)
-    cell = factor or max(least, min(most, max(4, 2**int(math.log2(max(1, min(shape)/16))))))
+    cells = 16 if min(shape) < 256 else 32
+    cell = factor or max(least, min(most, max(4, 2**int(math.log2(max(1, min(shape)/cells))))))
     if least <= cell <= most: return cell
     raise InputError(f"setting model.grid_factor={factor}: for images of {'x'.join(map(str, shape))} "
                      f"it must be from {least} to {most}, or 0")

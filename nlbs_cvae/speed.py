@@ -28,6 +28,7 @@ from .phantom_archive import write_phantom
 from .prepare import Chunk, Preparation, cores, prepare_chunks
 from .cache import Cache
 from .dataset import CacheLoader, NLBSDataset, images_at
+from .muon import Muon
 from .cvae import count_parameters
 from .generator import Generator
 from .callbacks import AdversarialStart, KLAnnealing, StopRequested
@@ -114,13 +115,13 @@ class LooseDraws:
 
 def bare_step(
     phase:nn.Module, # maps (images, codes, noise) to named losses
-    lr:float=1e-4,   # of AdamW
+    lr:float=1e-4,   # of `Muon`
     autocast=nullcontext, # precision
     capturable:bool=False, # by a CUDA graph
 ):                   # a step: (images, codes) to the loss
     "Forward, backward, clip, step, and nothing else."
     params = [p for p in phase.parameters() if p.requires_grad]
-    opt = torch.optim.AdamW(params, lr, betas=(.9, .99), fused=True, capturable=capturable)
+    opt = Muon(params, lr, fused=True, capturable=capturable)
     backward = getattr(phase, 'backward', lambda parts: parts['loss'].backward())
     def step(x, codes, draws=None):
         opt.zero_grad()

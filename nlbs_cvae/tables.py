@@ -7,6 +7,8 @@ __all__ = ['STAR', 'read_text', 'text_lines', 'read_csv', 'is_clutter', 'clean_p
 
 # %% ../nbs/00f_tables.ipynb #tablesx
 import codecs, csv, gzip, io, os, re, unicodedata, zlib
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 import pandas as pd
@@ -206,7 +208,9 @@ def match(self:Files,
     pattern:str, # relative to the root, with `STAR`
 )->list:         # paths, sorted
     "The files that a pattern stands for, whatever their capitals; what systems leave behind is none of them."
-    return sorted(set(self._match('', pattern.split('/'), ())))
+    parts = pattern.split('/')
+    parts = [p for p, before in zip(parts, ['', *parts]) if not p == before == 2*STAR] # the second says nothing new
+    return sorted(set(self._match('', parts, ())))
 
 @patch
 def _match(self:Files, here, parts, above):
@@ -225,5 +229,5 @@ def _match(self:Files, here, parts, above):
 def _under_name(self:Files, folder, name):
     "What lies in a folder under a name that may hold `STAR`."
     if STAR not in name: return [n for n in [self._same(folder, name)] if n is not None]
-    pattern = re.compile('.*'.join(map(re.escape, _spelling(name).split(STAR))), re.DOTALL)
-    return [n for n in self.listing(folder) if pattern.fullmatch(_spelling(n)) and not is_clutter(n)]
+    glob = '*'.join(map(escape, _spelling(name).split(STAR)))
+    return [n for n in self.listing(folder) if fnmatchcase(_spelling(n), glob) and not is_clutter(n)]
