@@ -191,6 +191,8 @@ def _beginning(self:Claim):
     return not s.st_size and time.time() - s.st_mtime < 20
 
 # %% ../nbs/01i_prepare.ipynb #43b45c8e
+CHUNK = 16 # images in a chunk: seconds of work, and the same for all who share it
+
 @dataclass(frozen=True)
 class Chunk:
     "Some rows of the table, and where their images and records go."
@@ -303,8 +305,6 @@ def _prepare_alone(chunk, recipe, limits):
         crashed.append(row)
 
 # %% ../nbs/01i_prepare.ipynb #c4005af2a
-CHUNK = 16 # images in a chunk: seconds of work, and the same for all who share it
-
 @dataclass(frozen=True, eq=False)
 class Plan:
     "All that will be prepared: the table's rows, the recipe, and where to."
