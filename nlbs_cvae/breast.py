@@ -97,6 +97,7 @@ def _ranked(x, share=.5):
     k = int(share*len(x))
     return np.partition(x, k)[k]
 
+# %% ../nbs/01g_breast.ipynb #n1gstr
 def _straight(at, depth):
     "The line through most of `depth` (k,) at `at` (k,), as offset and slope; None where none is near to parallel."
     half = len(at)//2
@@ -114,6 +115,7 @@ def _straight(at, depth):
     miss = np.abs(depth - offset - slope*at)
     return (offset, slope) if abs(slope) < .07 and miss[keep].mean() < .8 else None
 
+# %% ../nbs/01g_breast.ipynb #n1gste
 def _steepness(grey):
     "How much the grey (H,W) changes around each pixel."
     square = np.ones((3, 3), np.uint8)
@@ -141,19 +143,6 @@ class _Side:
         self.calm = cv2.medianBlur(self.last.astype(np.float32)[None], 5)[0] # without specks
 
 # %% ../nbs/01g_breast.ipynb #34a06a3dpa
-@patch
-def edges(self:_Side, at_wall):
-    "Straight edges as (places, (offset, slope), whether sure): of strips beside the breast; upon it at its wall."
-    n, jump = len(self.last), np.abs(np.diff(self.calm, prepend=self.calm[:1])) > 2
-    on = self.last > 0
-    runs = [np.arange(a, b) for a, b in _runs(on & ~jump, not at_wall) if b - a >= max(10, .05*n)]
-    if len(runs) > 1: runs.insert(0, np.concatenate(runs)) # all of them are one line, or each one of its own
-    if at_wall: runs += [low for places in runs if 10 <= len(low := self._lowest(places)) < len(places)]
-    elif (on & jump).any(): # long ones that end in a jump
-        runs += [np.arange(a, b) for a, b in _runs(on & ~jump, 0) if b - a >= .2*n]
-    beside = [self._edge(places[on[places]], self.calm) for places in runs]
-    return [(*e, False) for e in beside if e] + [(*e, at_wall) for e in self._upon(at_wall) if e]
-
 @patch
 def _lowest(self:_Side, places):
     "Of these places those where the strip alone is left: the breast's outline runs out into it."
@@ -193,6 +182,20 @@ def _upon(self:_Side, at_wall):
     at = np.flatnonzero(on & (cv2.blur(on.astype(np.float32)[None], (15, 1))[0] > .7))
     return [self._edge(at, near[steps.argmax(0), places] + 2.)] if len(at) >= .2*n else []
 
+# %% ../nbs/01g_breast.ipynb #n1gedc
+@patch
+def edges(self:_Side, at_wall):
+    "Straight edges as (places, (offset, slope), whether sure): of strips beside the breast; upon it at its wall."
+    n, jump = len(self.last), np.abs(np.diff(self.calm, prepend=self.calm[:1])) > 2
+    on = self.last > 0
+    runs = [np.arange(a, b) for a, b in _runs(on & ~jump, not at_wall) if b - a >= max(10, .05*n)]
+    if len(runs) > 1: runs.insert(0, np.concatenate(runs)) # all of them are one line, or each one of its own
+    if at_wall: runs += [low for places in runs if 10 <= len(low := self._lowest(places)) < len(places)]
+    elif (on & jump).any(): # long ones that end in a jump
+        runs += [np.arange(a, b) for a, b in _runs(on & ~jump, 0) if b - a >= .2*n]
+    beside = [self._edge(places[on[places]], self.calm) for places in runs]
+    return [(*e, False) for e in beside if e] + [(*e, at_wall) for e in self._upon(at_wall) if e]
+
 # %% ../nbs/01g_breast.ipynb #34a06a3dpc
 @patch
 def follow(self:_Side,
@@ -226,18 +229,6 @@ def follow(self:_Side,
     return covers, y + 1, true
 
 # %% ../nbs/01g_breast.ipynb #529bef85
-def _cut_edges(small, above):
-    "The box (top, bottom, left, right) inside the film's edges; where these are, at the wall and elsewhere (2,h,w)."
-    (h, w), edges = small.shape, np.zeros((2, *small.shape), bool)
-    wall, cut = chest_wall(above), {}
-    views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
-    for name, view in views.items():
-        side = _Side(view(small), view(above), name == wall)
-        found = side.edges(name == wall) if side.depth >= 4 else []
-        least = found and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
-        cut[name] = _cut_side(side, found, view(edges[int(name != wall)]), least, name == wall) if found else 0
-    return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
-
 def _usual_steepness(grey, above):
     "How steep most of the outline of what isn't air is at least."
     outline = _outline(above.astype(np.uint8))
@@ -261,6 +252,19 @@ def _cut_side(side, found, edges, least, at_wall):
     if not whole: return 0
     end = np.percentile(ends[under], 72) if at_wall and under.any() else np.percentile(ends[covered], 65)
     return int(math.ceil(end - .5))
+
+# %% ../nbs/01g_breast.ipynb #n1gcut
+def _cut_edges(small, above):
+    "The box (top, bottom, left, right) inside the film's edges; where these are, at the wall and elsewhere (2,h,w)."
+    (h, w), edges = small.shape, np.zeros((2, *small.shape), bool)
+    wall, cut = chest_wall(above), {}
+    views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
+    for name, view in views.items():
+        side = _Side(view(small), view(above), name == wall)
+        found = side.edges(name == wall) if side.depth >= 4 else []
+        least = found and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
+        cut[name] = _cut_side(side, found, view(edges[int(name != wall)]), least, name == wall) if found else 0
+    return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
 
 # %% ../nbs/01g_breast.ipynb #fea385b9
 NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side

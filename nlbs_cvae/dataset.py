@@ -130,19 +130,6 @@ def get_idxs(self:CacheLoader):
         order = epoch_order(n, self.seed, self.epoch, codes, conditions[self.balance].unknown)
     return order[self.skip*self.bs:].tolist()
 
-# %% ../nbs/01m_dataset.ipynb #6a7e411fpac1
-@patch
-def __iter__(self:CacheLoader):
-    return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
-
-@patch
-def _here(self:CacheLoader):
-    "fastai's loop without torch's loader in it, which without workers only takes time."
-    self.before_iter()
-    for b in self.create_batches(self.get_idxs()):
-        yield self.after_batch(b if self.device is None else to_device(b, self.device))
-    self.after_iter()
-
 # %% ../nbs/01m_dataset.ipynb #6a7e411fpac2
 @patch
 def create_batches(self:CacheLoader, samps):
@@ -153,6 +140,19 @@ def create_batches(self:CacheLoader, samps):
 def wif(self:CacheLoader):
     "In a worker: signals that stop a job are for the main process, which still needs its workers to end the step."
     for s in (signal.SIGTERM, signal.SIGUSR1): signal.signal(s, signal.SIG_IGN)
+
+# %% ../nbs/01m_dataset.ipynb #6a7e411fpac1
+@patch
+def __iter__(self:CacheLoader):
+    return self._in_workers() if self.fake_l.num_workers or self.pin_memory else self._here()
+
+@patch
+def _here(self:CacheLoader):
+    "fastai's loop without torch's loader in it."
+    self.before_iter()
+    for b in self.create_batches(self.get_idxs()):
+        yield self.after_batch(b if self.device is None else to_device(b, self.device))
+    self.after_iter()
 
 # %% ../nbs/01m_dataset.ipynb #6a7e411fpb
 @patch

@@ -62,6 +62,7 @@ def image_scores(self:FindingNet,
     "Mean of the greatest cells."
     return self(bands).flatten(2).topk(top).values.mean(-1)
 
+# %% ../nbs/03a_findings.ipynb #n3kee
 @patch
 def keep(self:FindingNet,
     flags, # conditions (their numbers)
@@ -157,6 +158,7 @@ def read_flags(
         readings[k] = float(u)/max(1, len(yes)*len(no)), float(p), len(yes), len(no)
     return readings
 
+# %% ../nbs/03a_findings.ipynb #n3drop
 def keep_read_flags(
     model:ConditionalVAE,
     cache:Cache,

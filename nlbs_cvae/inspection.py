@@ -102,6 +102,7 @@ def page_images(
         ax.set_title(f"{i}: {table.laterality[i]} {table['view'][i]}", fontsize=7)
     return fig
 
+# %% ../nbs/01j_inspection.ipynb #n1jodd
 def page_odd(
     faults:pd.DataFrame,   # as `quarantine` gives it
     findings:pd.DataFrame, # as `cache_oddities` gives it

@@ -40,28 +40,6 @@ def _study(i, seed, folder, core, r):
                  false_positive=int(folder == 'False Positive' and s == side), exposure=0, fault='', header={})
             for n, (s, v) in enumerate([(s, v) for s in 'RL' for v in ('CC', 'MLO')], 1)]
 
-# %% ../nbs/01f_phantom_archive.ipynb #spl00017
-def plan_archive(
-    women:int=40,            # how many
-    seed:int=0,              # another number, other women
-    shares=(.5, .25, .25),   # of women in the folders normal, False Positive, abnormal
-    faults:bool=False,       # plant what is wrong with the real archive
-)->tuple:                    # rows, a table with a line an image; planted, a table with row, path, kind, what
-    "Which images a phantom archive holds."
-    if women < 1: raise InputError(f"women {women}: at least 1")
-    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise InputError(f"shares {list(shares)}: three numbers that add up to 1, for {', '.join(FOLDERS)}")
-    r = rng(seed, 'archive')
-    folders = r.permutation(np.repeat(FOLDERS, _counts(women, shares)))
-    cores = r.permutation(1_000*women)[:women] + 109_430_000_000 # unique, twelve digits
-    studies = [_study(i, seed, str(f), str(c), r) for i, (f, c) in enumerate(zip(folders, cores))]
-    odd = _plant_findings(studies, seed, r) if faults else []
-    rows = pd.DataFrame([row for study in studies for row in study])
-    rows['path'] = [_image_path(**row) for row in rows[_in_path].to_dict('records')]
-    rows.insert(0, 'row', np.arange(1, len(rows) + 1))
-    planted = _plant_faults(rows) if faults else []
-    return rows, _planted(rows, odd, planted)
-
 # %% ../nbs/01f_phantom_archive.ipynb #32e16c8e
 _in_path = ['folder', 'study', 'laterality', 'view', 'number', 'image']
 
@@ -70,8 +48,8 @@ def _image_path(folder, study, laterality, view, number, image):
     return f"{folder}/{study}/{dict(L='left', R='right')[laterality]}/{view}/IM-{number:04d}-{image:04d}-0001.dcm"
 
 # %% ../nbs/01f_phantom_archive.ipynb #61f407e3
-def _plant_findings(studies, seed, r):
-    "Change the studies (in place) so that each finding occurs; (kind, study) of those that the rows don't show."
+def _plant_oddities(studies, seed, r):
+    "Change the studies (in place) so that each oddity occurs; (kind, row) of those that the rows don't show."
     if len(studies) < 4: raise InputError(f"women {len(studies)}: faults need at least 4")
     normal = [s for s in studies if s[0]['folder'] == 'normal']
     back = normal[0] if normal else studies[0]
@@ -121,6 +99,28 @@ def _planted(rows, odd, places):
     lines = pd.DataFrame(lines, columns=['row', 'path', 'kind', 'what'])
     return lines.sort_values('row', kind='stable', ignore_index=True)
 
+# %% ../nbs/01f_phantom_archive.ipynb #spl00017
+def plan_archive(
+    women:int=40,            # how many
+    seed:int=0,              # another number, other women
+    shares=(.5, .25, .25),   # of women in the folders normal, False Positive, abnormal
+    faults:bool=False,       # plant what is wrong with the real archive
+)->tuple:                    # rows, a table with a line an image; planted, a table with row, path, kind, what
+    "Which images a phantom archive holds."
+    if women < 1: raise InputError(f"women {women}: at least 1")
+    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise InputError(f"shares {list(shares)}: three numbers that add up to 1, for {', '.join(FOLDERS)}")
+    r = rng(seed, 'archive')
+    folders = r.permutation(np.repeat(FOLDERS, _counts(women, shares)))
+    cores = r.permutation(1_000*women)[:women] + 109_430_000_000 # unique, twelve digits
+    studies = [_study(i, seed, str(f), str(c), r) for i, (f, c) in enumerate(zip(folders, cores))]
+    odd = _plant_oddities(studies, seed, r) if faults else []
+    rows = pd.DataFrame([row for study in studies for row in study])
+    rows['path'] = [_image_path(**row) for row in rows[_in_path].to_dict('records')]
+    rows.insert(0, 'row', np.arange(1, len(rows) + 1))
+    planted = _plant_faults(rows) if faults else []
+    return rows, _planted(rows, odd, planted)
+
 # %% ../nbs/01f_phantom_archive.ipynb #6cb4b00a
 WINDOWS = [(2000, 1100, 'NORMAL'), (2000, 880, 'HARDER'), (2000, 1400, 'SOFTER')] # centre, width, name
 PADDING = (0, 30)
@@ -134,6 +134,17 @@ def stored_values(
     v = np.rint(centre + width/4*np.log(y/(1 - y)))
     return np.where(image > .004, v, 0).astype(np.uint16)
 
+# %% ../nbs/01f_phantom_archive.ipynb #n1fspo
+def _spoil(path, fault):
+    "Damage a file by the fault planned for it."
+    if fault == 'truncated': write_atomic(path, path.read_bytes()[:int(.6*path.stat().st_size)])
+    if fault not in ('unreadable', 'not a mammogram'): return
+    ds = pydicom.dcmread(path)
+    if fault == 'unreadable': ds.NumberOfFrames = None # as in the one header of the real archive
+    else: ds.Modality = 'OT'
+    ds.save_as(path)
+
+# %% ../nbs/01f_phantom_archive.ipynb #n1fwri
 def _write_image(dest, rows, i, size, seed):
     "Draw image `i` of the plan and write its file; the truth about it."
     row = rows.loc[i]
@@ -150,14 +161,51 @@ def _write_image(dest, rows, i, size, seed):
     _spoil(dest/row.path, row.fault)
     return truth
 
-def _spoil(path, fault):
-    "Damage a file as the real archive's are damaged."
-    if fault == 'truncated': write_atomic(path, path.read_bytes()[:int(.6*path.stat().st_size)])
-    if fault not in ('unreadable', 'not a mammogram'): return
-    ds = pydicom.dcmread(path)
-    if fault == 'unreadable': ds.NumberOfFrames = None # as in the one header of the real archive
-    else: ds.Modality = 'OT'
-    ds.save_as(path)
+# %% ../nbs/01f_phantom_archive.ipynb #3ddf72a8a
+def _already(dest, asked):
+    "Whether this very archive is there; an `InputError` where something else is."
+    if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False
+    if not (dest/'phantom.json').is_file():
+        raise InputError(f"{dest}: exists and is no phantom archive; name another folder, or remove it")
+    made = read_json(dest/'phantom.json').get('parameters', {})
+    other = '; '.join(f'{k} {made.get(k)}, not {v}' for k, v in asked.items() if made.get(k) != v)
+    if other: raise InputError(f"{dest}: holds a phantom archive with {other}; name another folder, or remove it")
+    return True
+
+# %% ../nbs/01f_phantom_archive.ipynb #n1flef
+def _part_prefix(dest, pid): return f'.{dest.name}.{pid}@{this_machine()}.'
+
+def _clear_leftovers(dest):
+    "Remove what killed processes of this machine left of the same archive."
+    for part in dest.parent.glob(f'.{glob.escape(dest.name)}.*.part'):
+        pid = part.name.removeprefix(f'.{dest.name}.').split('@')[0]
+        ours = pid.isdigit() and part.name.startswith(_part_prefix(dest, pid))
+        if ours and not _is_running(int(pid)): shutil.rmtree(part, ignore_errors=True)
+
+def _is_running(pid):
+    "Whether a process of this machine runs."
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except PermissionError: return True # somebody else's
+    return True
+
+# %% ../nbs/01f_phantom_archive.ipynb #2ccc73df
+def _write_all(dest, rows, planted, size, seed, workers):
+    "Every image, the tables and the truth."
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        jobs = pool.map(lambda i: _write_image(dest, rows, i, size, seed), rows.index)
+        truths = list(progress(jobs, 'phantom', total=len(rows), unit='image'))
+    table = rows[list(COLUMNS)].rename(columns=COLUMNS)
+    table['File Path'] = ['\\' + p.replace('/', '\\') for p in rows.path]
+    write_atomic(dest/'NLBSP-metadata.csv', table.to_csv(index=False))
+    write_atomic(dest/'planted.csv', planted.to_csv(index=False))
+    write_atomic(dest/'truth.csv', _truth_table(rows, truths).to_csv(index=False))
+
+def _truth_table(rows, truths):
+    "A line an image; places as text."
+    truth = pd.DataFrame(truths).drop(columns=['view', 'laterality', 'age'])
+    for c in ('nipple', 'muscle', 'findings'): truth[c] = truth[c].map(lambda v: '' if v is None else json.dumps(v))
+    return pd.concat([rows[['row', 'path', 'woman']], truth], axis=1)
 
 # %% ../nbs/01f_phantom_archive.ipynb #3ddf72a8
 _VERSION = 1 # of the drawing: another number, other pixels
@@ -193,51 +241,6 @@ def write_phantom(
         if not _already(dest, asked): raise # else another process was faster
     finally: shutil.rmtree(part, ignore_errors=True)
     return dest
-
-# %% ../nbs/01f_phantom_archive.ipynb #3ddf72a8a
-def _already(dest, asked):
-    "Whether this very archive is there; an `InputError` where something else is."
-    if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False
-    if not (dest/'phantom.json').is_file():
-        raise InputError(f"{dest}: exists and is no phantom archive; name another folder, or remove it")
-    made = read_json(dest/'phantom.json').get('parameters', {})
-    other = '; '.join(f'{k} {made.get(k)}, not {v}' for k, v in asked.items() if made.get(k) != v)
-    if other: raise InputError(f"{dest}: holds a phantom archive with {other}; name another folder, or remove it")
-    return True
-
-# %% ../nbs/01f_phantom_archive.ipynb #2ccc73df
-def _write_all(dest, rows, planted, size, seed, workers):
-    "Every image, the tables and the truth."
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        jobs = pool.map(lambda i: _write_image(dest, rows, i, size, seed), rows.index)
-        truths = list(progress(jobs, 'phantom', total=len(rows), unit='image'))
-    table = rows[list(COLUMNS)].rename(columns=COLUMNS)
-    table['File Path'] = ['\\' + p.replace('/', '\\') for p in rows.path]
-    write_atomic(dest/'NLBSP-metadata.csv', table.to_csv(index=False))
-    write_atomic(dest/'planted.csv', planted.to_csv(index=False))
-    write_atomic(dest/'truth.csv', _truth_table(rows, truths).to_csv(index=False))
-
-def _truth_table(rows, truths):
-    "A line an image; places as text."
-    truth = pd.DataFrame(truths).drop(columns=['view', 'laterality', 'age'])
-    for c in ('nipple', 'muscle', 'findings'): truth[c] = truth[c].map(lambda v: '' if v is None else json.dumps(v))
-    return pd.concat([rows[['row', 'path', 'woman']], truth], axis=1)
-
-def _part_prefix(dest, pid): return f'.{dest.name}.{pid}@{this_machine()}.'
-
-def _clear_leftovers(dest):
-    "Remove what killed processes of this machine left of the same archive."
-    for part in dest.parent.glob(f'.{glob.escape(dest.name)}.*.part'):
-        pid = part.name.removeprefix(f'.{dest.name}.').split('@')[0]
-        ours = pid.isdigit() and part.name.startswith(_part_prefix(dest, pid))
-        if ours and not _alive_tissue(int(pid)): shutil.rmtree(part, ignore_errors=True)
-
-def _alive_tissue(pid):
-    "Whether a process of this machine runs."
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True # somebody else's
-    return True
 
 # %% ../nbs/01f_phantom_archive.ipynb #ea56d6b3
 @command

@@ -20,8 +20,7 @@ from pydicom.uid import (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG200
 from .images import (ImageFault, MIN_SIDE, Mammogram, NoDecoder, broken, check_file, decode_raster, decoders,
                               upright)
 from .dicom import (check_kinds, check_mammogram, open_dataset, attribute_value, has_preamble, header_facts,
-                             sequence_items, attribute_numbers,
-                             unwarned)
+                             sequence_items, attribute_numbers, unwarned)
 
 # %% ../nbs/01a_pixels.ipynb #d02b4685
 def _way_up(ds, side, view):
@@ -39,23 +38,6 @@ def _way_up(ds, side, view):
     return way, f'turned by {text}' if way > 1 else ''
 
 # %% ../nbs/01a_pixels.ipynb #fb2774eb
-def _words(ds, path):
-    "Stored words (H,W), uint8 or uint16, unused bits and sign not yet interpreted."
-    allocated = attribute_value(ds, 'BitsAllocated')
-    if allocated not in (8, 16):
-        raise ImageFault('unreadable', path, f'{allocated} bits allocated: 8 and 16 can be read')
-    if 'TransferSyntaxUID' not in ds.file_meta:
-        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if ds.original_encoding[0] else ExplicitVRLittleEndian
-    shape, syntax = (ds.Rows, ds.Columns), ds.file_meta.TransferSyntaxUID
-    if syntax.is_private: raise ImageFault('unreadable', path, f'a private transfer syntax, {syntax}: '
-                                                               'only its maker knows the order of bytes')
-    words = _decoded(ds, path) if syntax.is_encapsulated else _uncompressed(ds, path, shape, allocated)
-    if words.shape != shape: raise ImageFault('unreadable', path, f'decoded to {words.shape}')
-    if words.itemsize > allocated//8:
-        raise ImageFault('unreadable', path, f'decoded to {words.dtype}, {allocated} bits are allocated')
-    return np.ascontiguousarray(words.astype(f'i{allocated//8}' if words.dtype.kind == 'i' else f'u{allocated//8}',
-                                             copy=False)).view(f'u{allocated//8}')
-
 def _uncompressed(ds, path, shape, allocated):
     "The words of an uncompressed file (H,W); bytes that were stored as 16-bit numbers are swapped back in pairs."
     data, big = ds.PixelData, not ds.original_encoding[1]
@@ -66,6 +48,21 @@ def _uncompressed(ds, path, shape, allocated):
     return np.frombuffer(data, f"{'>' if big else '<'}u{allocated//8}", shape[0]*shape[1]).reshape(shape)
 
 # %% ../nbs/01a_pixels.ipynb #ef9c768b
+def _announced_size(
+    stream:bytes, # a JPEG, JPEG-LS or JPEG 2000 stream
+)->tuple|None:    # rows and columns
+    "The image size in a stream's own header."
+    siz = stream[:512].find(b'\xff\x4f\xff\x51') # JPEG 2000: start of codestream, then size
+    if siz >= 0:
+        x1, y1, x0, y0 = struct.unpack('>4I', stream[siz + 8:siz + 24])
+        return y1 - y0, x1 - x0
+    i = 2
+    while i + 9 <= len(stream): # JPEG and JPEG-LS: segments of a marker and a length, up to the start of frame
+        marker, length = struct.unpack('>HH', stream[i:i + 4])
+        if marker in (0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7): return struct.unpack('>HH', stream[i + 5:i + 9])
+        i += 2 + length
+
+# %% ../nbs/01a_pixels.ipynb #n1adecc
 def _decoded(ds, path):
     "The pixels of a compressed file (H,W)."
     syntax = ds.file_meta.TransferSyntaxUID
@@ -82,19 +79,23 @@ def _decoded(ds, path):
     except NoDecoder: raise
     except Exception as e: raise broken(path, e) from None # decoders raise what they like
 
-def _announced_size(
-    stream:bytes, # a JPEG, JPEG-LS or JPEG 2000 stream
-)->tuple|None:    # rows and columns
-    "The image size in a stream's own header."
-    siz = stream[:512].find(b'\xff\x4f\xff\x51') # JPEG 2000: start of codestream, then size
-    if siz >= 0:
-        x1, y1, x0, y0 = struct.unpack('>4I', stream[siz + 8:siz + 24])
-        return y1 - y0, x1 - x0
-    i = 2
-    while i + 9 <= len(stream): # JPEG and JPEG-LS: segments of a marker and a length, up to the start of frame
-        marker, length = struct.unpack('>HH', stream[i:i + 4])
-        if marker in (0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7): return struct.unpack('>HH', stream[i + 5:i + 9])
-        i += 2 + length
+# %% ../nbs/01a_pixels.ipynb #n1awrd
+def _words(ds, path):
+    "Stored words (H,W), uint8 or uint16, unused bits and sign not yet interpreted."
+    allocated = attribute_value(ds, 'BitsAllocated')
+    if allocated not in (8, 16):
+        raise ImageFault('unreadable', path, f'{allocated} bits allocated: 8 and 16 can be read')
+    if 'TransferSyntaxUID' not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if ds.original_encoding[0] else ExplicitVRLittleEndian
+    shape, syntax = (ds.Rows, ds.Columns), ds.file_meta.TransferSyntaxUID
+    if syntax.is_private: raise ImageFault('unreadable', path, f'a private transfer syntax, {syntax}: '
+                                                               'only its maker knows the order of bytes')
+    words = _decoded(ds, path) if syntax.is_encapsulated else _uncompressed(ds, path, shape, allocated)
+    if words.shape != shape: raise ImageFault('unreadable', path, f'decoded to {words.shape}')
+    if words.itemsize > allocated//8:
+        raise ImageFault('unreadable', path, f'decoded to {words.dtype}, {allocated} bits are allocated')
+    return np.ascontiguousarray(words.astype(f'i{allocated//8}' if words.dtype.kind == 'i' else f'u{allocated//8}',
+                                             copy=False)).view(f'u{allocated//8}')
 
 # %% ../nbs/01a_pixels.ipynb #d95c091d
 def _stored_values(ds, path):
@@ -171,6 +172,7 @@ def _in_order(n, asked):
     first = asked if asked < n else 0
     return [first, *(i for i in range(n) if i != first)][:n]
 
+# %% ../nbs/01a_pixels.ipynb #n1alut
 def _luts(ds, values, window):
     "Yields grey (n,) in [0,1] through each VOI LUT and the route."
     luts = sequence_items(ds, 'VOILUTSequence')
@@ -181,6 +183,7 @@ def _luts(ds, values, window):
         note = f' of {bits} bits, not {said}' if bits != said else ''
         yield grey, f"VOI LUT {i+1}/{len(luts)}{_name(luts[i], 'LUTExplanation', 0)}" + note
 
+# %% ../nbs/01a_pixels.ipynb #n1awnd
 def _number(value):
     "A number, or NaN."
     try: return float(value)
@@ -256,6 +259,7 @@ def _inverted(ds):
     negative = str(ds.PhotometricInterpretation).strip() == 'MONOCHROME1'
     return negative or str(attribute_value(ds, 'PresentationLUTShape', '')).strip().upper() == 'INVERSE'
 
+# %% ../nbs/01a_pixels.ipynb #n1agrey
 def grey_table(
     ds:Dataset,       # a data set that has passed the checks
     words:np.ndarray, # its stored words (H,W)
@@ -283,6 +287,17 @@ def _as_drawn(ds, path):
     grey, route = next(chain(_luts(ds, values, 0), _windows(ds, values, 0)),
                        ((values - values.min())/max(np.ptp(values), 1e-9), 'full range'))
     return np.where(padded, 0, 1 - grey if _inverted(ds) else grey).astype(np.float32), padded, route
+
+# %% ../nbs/01a_pixels.ipynb #measured1
+def _measured(words, padded, way):
+    "Which pixels aren't padding, upright, bool (H,W); None where all were measured."
+    valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None
+    return None if valid is None or valid.all() else upright(valid, way)
+
+def _constant(pixels):
+    "Whether all pixels are the same; a look at every 16th settles most images."
+    sample = pixels[::16, ::16]
+    return sample.min() == sample.max() and pixels.min() == pixels.max()
 
 # %% ../nbs/01a_pixels.ipynb #9a518d7c
 def read_dicom(
@@ -318,17 +333,6 @@ def _read_dicom(path, modalities, kinds, laterality, turn, least, table_of):
     if way > 4 and spacing: spacing = spacing[::-1]
     return Mammogram(upright(pixels, way), partial(_measured, words, padded, way), h['laterality'], h['view'],
                      h['age'], route, spacing, ids, lay)
-
-# %% ../nbs/01a_pixels.ipynb #measured1
-def _measured(words, padded, way):
-    "Which pixels aren't padding, upright, bool (H,W); None where all were measured."
-    valid = cv2.LUT(words, (~padded).view(np.uint8)).view(bool) if padded.any() else None
-    return None if valid is None or valid.all() else upright(valid, way)
-
-def _constant(pixels):
-    "Whether all pixels are the same; a look at every 16th settles most images."
-    sample = pixels[::16, ::16]
-    return sample.min() == sample.max() and pixels.min() == pixels.max()
 
 # %% ../nbs/01a_pixels.ipynb #532b0933
 def read_raster(
@@ -370,6 +374,7 @@ def read_image(
     if is_raster(check_file(path)): return read_raster(path, turn)
     return read_dicom(path, window, modalities, kinds, laterality, turn)
 
+# %% ../nbs/01a_pixels.ipynb #n1asmp
 def read_sample(
     path, # an image that a model drew, as any program may have written it
 )->np.ndarray: # float32 (H,W) in [0,1]

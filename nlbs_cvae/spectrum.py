@@ -41,6 +41,7 @@ def grid_power(
     beside = (lattice[:, None] + ring) % (h, w)
     return power[:, lattice[:, 0], lattice[:, 1]], power[:, beside[..., 0], beside[..., 1]].mean(-1)
 
+# %% ../nbs/02a_spectrum.ipynb #n2grl
 def grid_level(
     at:np.ndarray, beside:np.ndarray, # as `grid_power` gives them (N,P)
 )->float:                             # dB: 0 where there is no grid

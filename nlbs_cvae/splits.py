@@ -26,30 +26,6 @@ def subject_hash(
     "A number that is a pure function of woman and seed, uniform over women."
     return int.from_bytes(hashlib.sha256(f'{seed}/{subject}'.encode()).digest()[:8], 'big')/2**64
 
-def split_subjects(
-    df:pd.DataFrame,           # with column subject, and the strata cancer and false_positive where there are any
-    fractions=(.7, .15, .15),  # shares of train, valid, test
-    seed:int=0,                # another number, another split
-    previous=None,             # subject: split, as made before; never changed
-)->pd.Series:                  # 'train', 'valid' or 'test' a row
-    "The split of each image, by woman, stratified, stable."
-    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise InputError(f"split {list(fractions)}: three shares of train, valid, test that add up to 1")
-    bounds, fixed = np.cumsum(fractions)[:2], _earlier(previous)
-    df = df.assign(subject=column_keys(df['subject'], id_key), written=df['subject'])
-    written = df.groupby('subject', sort=False)['written'].min()
-    hashes = {s: subject_hash(first, seed) for s, first in written.items()}
-    split = {s: fixed.get(s, SPLITS[int(np.searchsorted(bounds, h, side='right'))]) for s, h in hashes.items()}
-    for women in _strata(df): _fill_splits(women, split, hashes, fractions, fixed)
-    return df['subject'].map(split).rename('split')
-
-def _earlier(previous):
-    "Earlier assignments by woman; where two spellings of her were apart, the one that a model has learnt from counts."
-    pairs = list(dict(previous if previous is not None else {}).items())
-    if bad := {v for _, v in pairs} - set(SPLITS):
-        raise InputError(f"previous splits hold {unkept(sorted(bad), 'other words')}; there are {', '.join(SPLITS)}")
-    return {id_key(s): v for s, v in sorted(pairs, key=lambda p: -SPLITS.index(p[1]))} # train comes last and stays
-
 # %% ../nbs/01d_splits.ipynb #ed52e9e1
 def _strata(df):
     "Women by (any cancer, any false positive), then all of them."
@@ -69,6 +45,32 @@ def _fill_splits(women, split, hashes, fractions, fixed):
         centre = sum(fractions[:i]) + fractions[i]/2
         if free: split[min(free, key=lambda w: (abs(hashes[w] - centre), w))] = name
 
+# %% ../nbs/01d_splits.ipynb #n1dear
+def _earlier(previous):
+    "Earlier assignments by woman; where two spellings of her were apart, the one that a model has learnt from counts."
+    pairs = list(dict(previous if previous is not None else {}).items())
+    if bad := {v for _, v in pairs} - set(SPLITS):
+        raise InputError(f"previous splits hold {unkept(sorted(bad), 'other words')}; there are {', '.join(SPLITS)}")
+    return {id_key(s): v for s, v in sorted(pairs, key=lambda p: -SPLITS.index(p[1]))} # train comes last and stays
+
+# %% ../nbs/01d_splits.ipynb #n1dspl
+def split_subjects(
+    df:pd.DataFrame,           # with column subject, and the strata cancer and false_positive where there are any
+    fractions=(.7, .15, .15),  # shares of train, valid, test
+    seed:int=0,                # another number, another split
+    previous=None,             # subject: split, as made before; never changed
+)->pd.Series:                  # 'train', 'valid' or 'test' a row
+    "The split of each image, by woman, stratified, stable."
+    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise InputError(f"split {list(fractions)}: three shares of train, valid, test that add up to 1")
+    bounds, fixed = np.cumsum(fractions)[:2], _earlier(previous)
+    df = df.assign(subject=column_keys(df['subject'], id_key), written=df['subject'])
+    written = df.groupby('subject', sort=False)['written'].min()
+    hashes = {s: subject_hash(first, seed) for s, first in written.items()}
+    split = {s: fixed.get(s, SPLITS[int(np.searchsorted(bounds, h, side='right'))]) for s, h in hashes.items()}
+    for women in _strata(df): _fill_splits(women, split, hashes, fractions, fixed)
+    return df['subject'].map(split).rename('split')
+
 # %% ../nbs/01d_splits.ipynb #554a01a0
 def check_leakage(
     df:pd.DataFrame, # with columns subject and split
@@ -81,46 +83,6 @@ def check_leakage(
         rows = ', '.join(map(str, df.get('row', df.index.to_series())[women == worst[0]][:4]))
         word = f"{len(worst)} women are in more than one split, for example {{}}: nothing may be trained on this"
         raise InputError(word.format(f'that of rows {rows}'), word.format(f'{worst[0]!r} (rows {rows})'))
-
-# %% ../nbs/01d_splits.ipynb #f8770d0b
-ODDITIES = ('repeat of a view', 'folder against flag', 'header against table', 'one id under several folders',
-            'fewer than four views', 'file listed twice', 'rows that contradict', 'one woman spelt in several ways',
-            'side not understood', 'women not told apart')
-
-def find_oddities(
-    df:pd.DataFrame, # as `read_table` gives it; with header_laterality, header_view, header_age where headers were read
-    mapping=None,    # whether studies should have four views; None: they should
-)->pd.DataFrame:     # row, kind (one of `ODDITIES`), detail
-    "What is odd in a table, a line a finding, in the order of the rows."
-    four_views = Mapping.load(mapping).four_views if mapping else True
-    oddities = [*_repeats(df), *_disagreements(df, 'folder_', 'folder against flag', 'folder'),
-             *_disagreements(df, 'header_', 'header against table', 'header'), *_several_folders(df),
-             *(_few_views(df) if four_views else []), *_told(df), *_all_or_none(df)]
-    out = pd.DataFrame(oddities, columns=['row', 'kind', 'detail'])
-    return out.sort_values('row', kind='stable', ignore_index=True)
-
-def _told(df):
-    "What the table said and we couldn't take as it was."
-    if 'told_twice' in df:
-        for _, r in df[df.told_twice != ''].drop_duplicates(['path', 'subject']).iterrows():
-            yield r.row, 'rows that contradict', f'{r.told_twice}: unknown'
-    if 'told_laterality' in df:
-        for _, r in df[df.told_laterality != ''].iterrows():
-            yield r.row, 'side not understood', f'{r.told_laterality!r}: unknown'
-    if 'told_subject' in df:
-        for subject, g in df.groupby('subject', sort=False):
-            if len(names := sorted(set(g.told_subject))) > 1:
-                yield g.row.iloc[0], 'one woman spelt in several ways', f"{', '.join(map(repr, names))}: one woman"
-
-def _all_or_none(df):
-    "Ids that can't be women's: one for all images, or another one for each."
-    women, images = df.subject.nunique(), df.path.nunique()
-    if images > 12 and women == 1: yield (
-        df.row.iloc[0], 'women not told apart',
-        f'all {images} images have one id: is there a column that tells women apart?')
-    if images >= 8 and women == images: yield (
-        df.row.iloc[0], 'women not told apart',
-        f'each of {images} images has an id of its own: does it tell images apart, not women?')
 
 # %% ../nbs/01d_splits.ipynb #f8770d0ba
 def _repeats(df):
@@ -141,6 +103,7 @@ def _disagreements(df, prefix, kind, source):
         for row, x, y in zip(df.row[differ], a[differ], b[differ]):
             yield row, kind, f'{name.removeprefix(prefix)}: {source} {y}, table {x}'
 
+# %% ../nbs/01d_splits.ipynb #n1dsev
 def _several_folders(df):
     "Women whose id occurs under more than one folder or prefix."
     if 'folder_id' not in df: return
@@ -158,6 +121,47 @@ def _few_views(df):
         if len(seen) < 4:
             have = ', '.join(sorted(a + b for a, b in seen)) or 'none'
             yield g.row.iloc[0], 'fewer than four views', f"study {study[0]} has {have}"
+
+# %% ../nbs/01d_splits.ipynb #n1dtol
+def _told(df):
+    "What the table said and we couldn't take as it was."
+    if 'told_twice' in df:
+        for _, r in df[df.told_twice != ''].drop_duplicates(['path', 'subject']).iterrows():
+            yield r.row, 'rows that contradict', f'{r.told_twice}: unknown'
+    if 'told_laterality' in df:
+        for _, r in df[df.told_laterality != ''].iterrows():
+            yield r.row, 'side not understood', f'{r.told_laterality!r}: unknown'
+    if 'told_subject' in df:
+        for subject, g in df.groupby('subject', sort=False):
+            if len(names := sorted(set(g.told_subject))) > 1:
+                yield g.row.iloc[0], 'one woman spelt in several ways', f"{', '.join(map(repr, names))}: one woman"
+
+def _all_or_none(df):
+    "Ids that can't be women's: one for all images, or another one for each."
+    women, images = df.subject.nunique(), df.path.nunique()
+    if images > 12 and women == 1:
+        said = f'all {images} images have one id: is there a column that tells women apart?'
+    elif images >= 8 and women == images:
+        said = f'each of {images} images has an id of its own: does it tell images apart, not women?'
+    else: return
+    yield df.row.iloc[0], 'women not told apart', said
+
+# %% ../nbs/01d_splits.ipynb #f8770d0b
+ODDITIES = ('repeat of a view', 'folder against flag', 'header against table', 'one id under several folders',
+            'fewer than four views', 'file listed twice', 'rows that contradict', 'one woman spelt in several ways',
+            'side not understood', 'women not told apart')
+
+def find_oddities(
+    df:pd.DataFrame, # as `read_table` gives it; with header_laterality, header_view, header_age where headers were read
+    mapping=None,    # whether studies should have four views; None: they should
+)->pd.DataFrame:     # row, kind (one of `ODDITIES`), detail
+    "What is odd in a table, a line a finding, in the order of the rows."
+    four_views = Mapping.load(mapping).four_views if mapping else True
+    oddities = [*_repeats(df), *_disagreements(df, 'folder_', 'folder against flag', 'folder'),
+             *_disagreements(df, 'header_', 'header against table', 'header'), *_several_folders(df),
+             *(_few_views(df) if four_views else []), *_told(df), *_all_or_none(df)]
+    out = pd.DataFrame(oddities, columns=['row', 'kind', 'detail'])
+    return out.sort_values('row', kind='stable', ignore_index=True)
 
 # %% ../nbs/01d_splits.ipynb #13d57b1e
 def statistics(

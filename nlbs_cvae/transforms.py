@@ -43,7 +43,7 @@ def resize_pad(
     pixels,           # image (h,w) float32
     size,             # (H, W) of the result
     wall:str='left',  # side on which it stays on the edge: 'left' or 'right'
-    above:float=.5,   # share of free rows that goes above
+    above:float=.5,   # share of the free rows that goes above
 )->np.ndarray:        # float32 (H,W)
     "Scale to fit, keeping the aspect, with black around."
     (h, w), (H, W) = pixels.shape, size
@@ -88,11 +88,12 @@ def _to_wall(mask, box):
     first = int((tall >= .5*np.median(tall[:max(1, len(tall)//8)])).argmax())
     return (t, b, l + first, r) if wall == 'left' else (t, b, l, r - first)
 
+# %% ../nbs/01h_transforms.ipynb #n1hblk
 def _black_columns(
     band,      # what lies at the chest wall (H,W), the wall at the left
     most:int,  # no more than these
 )->int:
-    "How many columns hold no picture although they lie inside the mask, whose pixels are too coarse to show them."
+    "How many columns at the wall hold no picture."
     grey = np.median(band[:, :2*most + 4], axis=0) if len(band) else np.zeros(0)
     if not len(grey) or grey[0] >= .25*grey.max(): return 0 # soon said of most images
     for n in range(min(most, len(grey) - 4), 0, -1):
@@ -100,6 +101,7 @@ def _black_columns(
         if inside > .03 and grey[0] < .25*inside and grey[:n].max() < .6*inside and grey[n] > .75*inside: return n
     return 0
 
+# %% ../nbs/01h_transforms.ipynb #n1hful
 def _full_box(pixels, mask, box):
     "The box in the full image, down to the pixel at the chest wall."
     (t, b, l, r), wall = box, chest_wall(mask)
@@ -126,6 +128,7 @@ def _located(mammogram, laterality, least=.02):
     box = _to_wall(mask, breast_box(mask))
     return pixels, mask, box, _full_box(pixels, mask, box), flipped, doubtful
 
+# %% ../nbs/01h_transforms.ipynb #n1hprp
 def prepare_image(
     mammogram:Mammogram,       # as read
     laterality,                # 'L' or 'R' as the table says; None: unknown, the image isn't turned
@@ -208,6 +211,7 @@ def cover_edges(
     matrix[:, 2] += np.where(low > 0, -low, np.where(high < end, end - high, 0))
     return matrix
 
+# %% ../nbs/01h_transforms.ipynb #n1hrep
 def reposition(
     x,              # image float32 (H,W), air 0
     angle:float=0,  # degrees
