@@ -96,6 +96,21 @@ def _denoiser(sampler, net, c, unknown, *given):
     return lambda x, sigma: torch.lerp(plain(x, sigma, anything), plain(x, sigma, c), sampler.guidance)
 
 @patch
+def denoiser(self:Generator,
+    name:str,              # 'z', 'm' or 'u'
+    codes:Tensor,          # (B,K)
+    sampler:Sampler=Sampler(),
+    z:Tensor=None,         # for m and u: what is decided before them (B,latent_dim)
+    grid_mean:Tensor=None, # and the grid that z lays out (B,C,h,w)
+    m:Tensor=None,         # for u, in a model that draws maps (B,F,h,w)
+):                         # (noisy scaled latents, sigma (B,)) to clean ones
+    "What a sampler follows: the denoiser of a latent, told what is drawn before it."
+    p = self.prior
+    given = [] if name == 'z' else [p.scale_z(z), p.scale_u(grid_mean)] + ([] if m is None else [p.scale_m(m)])
+    return _denoiser(sampler, getattr(p, f'{name}_net'), codes, self.model.embed.unknown, *given)
+
+# %% ../nbs/03c_generator.ipynb #inv00002
+@patch
 @torch.no_grad()
 def sample_z(self:Generator,
     codes:Tensor, # (B,K)
@@ -104,8 +119,7 @@ def sample_z(self:Generator,
 )->Tensor:        # (B,latent_dim)
     "z from p(z|c)."
     if self.prior is None: return noise
-    net = _denoiser(sampler.slow(), self.prior.z_net, codes, self.model.embed.unknown)
-    return sampler.slow()(net, noise)*self.prior.z_std + self.prior.z_mean
+    return sampler.slow()(self.denoiser('z', codes, sampler.slow()), noise)*self.prior.z_std + self.prior.z_mean
 
 @patch
 @torch.no_grad()
@@ -117,10 +131,8 @@ def sample_m(self:Generator,
     grid_mean:Tensor=None, # the grid that z lays out, for who has it (B,C,h,w)
 )->Tensor:        # (B,F,h,w) in [0,1]
     "m from p(m|z,c)."
-    p = self.prior
     if grid_mean is None: grid_mean = self.model.prior_u(z, codes).mu
-    net = _denoiser(sampler, p.m_net, codes, self.model.embed.unknown, p.scale_z(z), p.scale_u(grid_mean))
-    return (sampler(net, noise)/MAP_SCALE).clamp(0, 1)
+    return (sampler(self.denoiser('m', codes, sampler, z, grid_mean), noise)/MAP_SCALE).clamp(0, 1)
 
 # %% ../nbs/03c_generator.ipynb #ed2f0abaa
 @patch
@@ -140,9 +152,7 @@ def sample_u(self:Generator,
     if (m is None) != (p.m_net is None):
         raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None
                          else "this model has no maps of findings: m can't be given")
-    given = [p.scale_u(grid_mean)] if m is None else [p.scale_u(grid_mean), p.scale_m(m)]
-    net = _denoiser(sampler, p.u_net, codes, self.model.embed.unknown, p.scale_z(z), *given)
-    return sampler(net, noise)*p.u_std + p.u_mean
+    return sampler(self.denoiser('u', codes, sampler, z, grid_mean, m), noise)*p.u_std + p.u_mean
 
 # %% ../nbs/03c_generator.ipynb #40b2e5dd
 @patch
