@@ -20,7 +20,7 @@ GOOD, FEW, FAIR, POOR, OPEN = 'good', 'too few to say', 'fair', 'poor', 'not mea
 class Mark:
     "A line of the verdict."
     subject:str # what it is about
-    mark:str    # good, too few to say, fair, poor, or not measured
+    mark:str    # good, fair, too few to say, poor, or not measured
     text:str    # with its numbers
     rule:str    # what the mark means
 
@@ -28,17 +28,17 @@ def grade(
     low:float, high:float,  # ends of the interval
     good:float, fair:float, # limits; the lower the better where good < fair
 )->str:
-    "The mark of a whole interval; `FEW` where it reaches over a limit."
+    "What the interval shows; `FEW` where it may be fair and may be poor."
     if good > fair: low, high, good, fair = -high, -low, -good, -fair
     if high <= good: return GOOD
-    if low > fair: return POOR
-    return FAIR if low > good and high <= fair else FEW
+    if high <= fair: return FAIR
+    return POOR if low > fair else FEW
 
 def worst(
     *marks:str, # of parts of one line
 )->str:
     "The mark of all together."
-    return max(marks, key=(GOOD, FEW, FAIR, POOR).index)
+    return max(marks, key=(GOOD, FAIR, FEW, POOR).index)
 
 def ends(
     s:Score,

@@ -59,7 +59,7 @@ def test_women_of_elsewhere_are_no_copies(n):
 
 @pytest.mark.parametrize('shift, mark', [(.36, FAIR), (1., POOR)])
 def test_one_generator_has_one_mark(shift, mark):
-    "Never another at any size, but too few to say; with many images no longer that."
+    "Hardly ever another at any size, but too few to say; with many images no longer that."
     def draw(n): return lambda g: marks_of(women(g, n), women(g, n), women(g, n), women(g, n, shift, each=1)[0])
     found = {n: shares(draw(n), 20, ('Likeness',))['Likeness'] for n in SIZES}
     assert found[300].most_common(1)[0][0] == mark, found
