@@ -116,14 +116,14 @@ def chance_of(
 
 def _variety(e):
     "Whether all kinds of women are there."
-    rule = 'good where samples cover 0.75 of what other real women cover, fair 0.5'
+    rule = 'good where samples cover 0.7 of what other real women cover, fair 0.5'
     row, alike = e.scores['fid_scores']['coverage'], e.scores['image_scores']['ms_ssim_pairs']
     s, r = row['samples'], row['real']
     if s.value is None: return Mark('Variety', OPEN, f'Coverage: {s.note}.', rule)
     a, b = alike['samples'].value, alike['real'].value
     pairs = '' if None in (a, b) else f' Pairs of samples are alike by {a:.2f}, of real images by {b:.2f} (MS-SSIM).'
     share = [v/max(r.value, 1e-9) for v in ends(s)]
-    return Mark('Variety', grade(*share, .75, .5),
+    return Mark('Variety', grade(*share, .7, .5),
                 f'Samples cover {s.value:.0%} of the real images, other real women {r.value:.0%}.{pairs}', rule)
 
 # %% ../nbs/06g_marks.ipynb #mark0002
