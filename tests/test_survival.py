@@ -133,7 +133,7 @@ def test_asked_to_stop(runs, straight):
     for ask, said in ((lambda p: runs.strike('asked', signal.SIGTERM, [p]), 'SIGTERM'), (lambda p: runs.strike('asked', signal.SIGINT, [p]), 'SIGINT'),
                       (lambda p: (runs.folder('asked')/'stop').touch(), 'stop file')):
         proc = runs.start('asked')
-        assert runs.await_saves('asked', 4, [proc])
+        assert runs.await_saves('asked', 2, [proc]) # of the sixteen that all three share
         ask(proc)
         assert proc.wait(SLOW) == 1
         assert f'interrupted by {said} and saved' in proc.out.read_text()
