@@ -17,7 +17,7 @@ import torch
 from fastai.callback.core import Callback, CancelFitException, CancelStepException
 from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastcore.basics import patch
-from torch import Tensor, nn
+from torch import nn
 
 from .core import InputError, progress, write_atomic
 from .run import RunFolder

@@ -6,7 +6,7 @@
 __all__ = ['FindingNet', 'with_findings', 'model_from', 'flag_loss', 'flag_rates', 'read_flags', 'keep_read_flags']
 
 # %% ../nbs/03a_findings.ipynb #findingsx
-import logging, math
+import logging
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from fastcore.basics import patch

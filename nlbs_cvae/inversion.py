@@ -93,10 +93,6 @@ class Counterfactual(NamedTuple):
     reconstruction:Tensor # of the real image under its own conditions: what the model keeps of it (B,1,H,W)
     z:Tensor              # of the image (B,latent_dim)
     u:Tensor              # (B,C,h,w)
-    z:Tensor              # of the image (B,latent_dim)
-    u:Tensor              # (B,C,h,w)
-    z:Tensor              # of the image (B,latent_dim)
-    u:Tensor              # (B,C,h,w)
     maps:tuple            # of findings, before and after (B,F,h,w); None for a model without
     inversion:Inversion   # of the real image
 
@@ -128,8 +124,6 @@ def counterfactual(self:Generator,
 # %% ../nbs/03d_inversion.ipynb #inv98dab
 def _changed_maps(gen, inv, found, codes, new, z, grid_mean, sampler):
     "Maps under new conditions: of flags that stay as they were, nothing of those taken away, drawn for the others."
-    if found is None: return None
-    if found is None: return None
     if found is None: return None
     before, after = (c[:, gen.model.flags, None, None] for c in (codes, new))
     if ((after == before) | (after == 0)).all(): drawn = found

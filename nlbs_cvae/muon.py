@@ -8,7 +8,7 @@ __all__ = ['orthogonalise', 'Muon']
 # %% ../nbs/02b_muon.ipynb #muonx
 import torch
 from fastcore.basics import patch
-from torch import Tensor, nn
+from torch import Tensor
 
 # %% ../nbs/02b_muon.ipynb #muonb
 def orthogonalise(

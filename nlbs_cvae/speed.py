@@ -248,7 +248,7 @@ def bench_step(
     return rows
 
 # %% ../nbs/08f_speed.ipynb #spl00013
-STEP_KINDS = dict(convolutions='conv', normalisation='norm', activations='silu', optimiser='adam')
+STEP_KINDS = dict(convolutions='conv', normalisation='group_norm', activations='silu', optimiser='optimizer.step')
 
 def step_profile(
     size:Size,
@@ -261,9 +261,11 @@ def step_profile(
                        *(v.to(dev) for v in images_at(cache, range(size.batch))), 1)
     step()
     with torch.profiler.profile() as profile: step()
-    times = {e.key.lower(): e.self_device_time_total if dev == 'cuda' else e.self_cpu_time_total
-             for e in profile.key_averages()}
-    shares = {kind: sum(t for key, t in times.items() if part in key)/sum(times.values())
+    clock = 'device' if dev == 'cuda' else 'cpu'
+    own, whole = ({e.key.lower(): getattr(e, f'{w}{clock}_time_total') for e in profile.key_averages()}
+                  for w in ('self_', '')) # the optimiser's products are its own: all of its step counts
+    times = own | {key: t for key, t in whole.items() if STEP_KINDS['optimiser'] in key}
+    shares = {kind: sum(t for key, t in times.items() if part in key)/sum(own.values())
               for kind, part in STEP_KINDS.items()}
     return shares | dict(rest=1 - sum(shares.values()))
 
