@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['warmup_cosine', 'KLAnnealing', 'AdversarialStart', 'MixedPrecision', 'SafeGradients', 'learned_weights',
-           'move_average', 'put_weights', 'AveragedWeights', 'averaged', 'History', 'write_history', 'EpochLog',
-           'Status', 'Progress', 'Best', 'EarlyStop', 'Checkpoint', 'resume', 'StopRequested', 'Gallery']
+           'move_average', 'put_weights', 'AveragedWeights', 'averaged', 'rest_encoder', 'EncoderRest', 'History',
+           'write_history', 'EpochLog', 'Status', 'Progress', 'Best', 'EarlyStop', 'Checkpoint', 'resume',
+           'StopRequested', 'Gallery']
 
 # %% ../nbs/04c_callbacks.ipynb #callbacksx
 import csv, io, logging, math, os, signal, threading, time
@@ -173,6 +174,31 @@ def averaged(
     finally:
         if ema: ema.swap()
         learn.model.train(training)
+
+# %% ../nbs/04c_callbacks.ipynb #rest0002
+def rest_encoder(
+    phase:nn.Module, # an `AutoencoderPhase`
+    average,         # of its learned weights; None: they stay as they are
+    batches,         # of training images (images, codes, rows)
+    noise:float=.5,  # in u, that the decoder learns to draw from
+):
+    "The encoder has learned; the decoder learns on, from noisy latents."
+    if average: put_weights(phase, average)
+    phase.settle(batches, noise)
+
+class EncoderRest(Callback):
+    "Lets the encoder rest once the discriminator plays."
+    order = 1 # after `AdversarialStart`
+    def __init__(self,
+        batches,        # () to training batches
+        noise:float=.5, # in u
+    ): self.batches, self.noise = batches, noise
+    def before_fit(self): self.model.settled = bool(self.model.model.u_noise) # of a run that goes on
+    def before_batch(self):
+        if not self.training or self.model.settled or not self.model.adversarial_weight: return
+        ema = getattr(self.learn, 'averaged_weights', None)
+        rest_encoder(self.model, ema and ema.average, self.batches(), self.noise)
+
 
 # %% ../nbs/04c_callbacks.ipynb #823099c4
 class History(Callback):

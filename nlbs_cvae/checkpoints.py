@@ -125,7 +125,7 @@ def of_this_form(
     state:dict, # of a checkpoint, or {}
 )->dict:        # the same
     "An `InputError` for a checkpoint of the model's first form, which had no bands."
-    if state and not any(k.endswith('bands.std') for k in state['model']):
-        raise InputError("the run's checkpoints are of the model's first form: nlbs-cvae 0.1 goes on with them; "
+    if state and not any(k.endswith('u_noise') for k in state['model']):
+        raise InputError("the run's checkpoints are of an earlier form of the model: nlbs-cvae 0.1 goes on with them; "
                          "here, train under another run name")
     return state

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .core import InputError, rng
 from .settings import band_levels, cell_size, n_halvings
 from .layers import (AttentionBlock, Bands, ConditionEmbedder, Downsample, GroupNorm, ResidualBlock, Stack,
-                              Upsample)
+                              Upsample, init_zero)
 
 # %% ../nbs/03_cvae.ipynb #4d9ec1d3
 class Normal(NamedTuple):
@@ -154,13 +154,14 @@ class Decoder(nn.Module):
         widths,            # channels at each size, the bands' first, the grid's last
         grid_channels:int, # channels of u
         cond_dim:int,      # width of the embedding of z and c
-        blocks:int=1,      # residual blocks a size, and one more
+        blocks:int=1,      # residual blocks a size above the grid's, and one more
+        grid_blocks:int=6, # at the grid's size
     ):
         super().__init__()
         c, layers = grid_channels, []
         for i, w in enumerate(reversed(widths)):
             layers += [Upsample(c, w) if i else nn.Conv2d(c, w, 3, padding=1),
-                       *[ResidualBlock(w, w, cond_dim) for _ in range(blocks + 1)]]
+                       *[ResidualBlock(w, w, cond_dim) for _ in range(blocks + 1 if i else grid_blocks)]]
             c = w
         self.grow = Stack(layers)
         self.out = nn.Sequential(GroupNorm(c), nn.SiLU(), nn.Conv2d(c, bands, 3, padding=1))
@@ -184,6 +185,7 @@ class ConditionalVAE(nn.Module):
         channels:int=64,        # feature maps at the bands' size
         max_channels:int=128,   # most feature maps
         blocks:int=1,           # residual blocks a size
+        decoder_blocks:int=6,   # of the decoder at the grid's size
         cond_dim:int=128,       # width of the condition embedding
         cond_dropout:float=0.1, # share of conditions hidden in training
         checkpoint_activations:bool=False, # less memory, more time
@@ -194,17 +196,19 @@ class ConditionalVAE(nn.Module):
         c_u = grid_channels or cell
         self.config = dict(sizes=list(sizes), resolution=list(shape), latent_dim=latent_dim, levels=levels,
                            grid_factor=cell, grid_channels=c_u, channels=channels, max_channels=max_channels,
-                           blocks=blocks, cond_dim=cond_dim, cond_dropout=cond_dropout,
+                           blocks=blocks, decoder_blocks=decoder_blocks, cond_dim=cond_dim, cond_dropout=cond_dropout,
                            checkpoint_activations=checkpoint_activations)
         level, w = int(math.log2(cell)) - self.bands.levels, widths(channels, max_channels, n - self.bands.levels + 1)
         self.resolution, self.levels, self.latent_dim, self.cond_dropout = shape, levels, latent_dim, cond_dropout
         self.grid_shape = (c_u, *(s//cell for s in shape))
         self.embed = ConditionEmbedder(sizes, cond_dim)
         self.embed_z = nn.Linear(latent_dim, cond_dim)
+        self.embed_noise = init_zero(nn.Linear(1, cond_dim, bias=False))
+        self.register_buffer('u_noise', torch.zeros(())) # that a sample's u keeps, in standard deviations of u
         self.encoder = Encoder(self.bands.n, [s//2**self.bands.levels for s in shape], w, latent_dim,
                                c_u if levels == 2 else 0, level, cond_dim, blocks)
         self.layout = Layout([s//2**n for s in shape], w[level:], latent_dim, c_u, cond_dim, blocks)
-        self.decoder = Decoder(self.bands.n, w[:level + 1], c_u, cond_dim, blocks)
+        self.decoder = Decoder(self.bands.n, w[:level + 1], c_u, cond_dim, blocks, decoder_blocks)
         self.finding_net = None # where findings lie: `with_findings` gives the model one
         for m in self.modules():
             if isinstance(m, Stack): m.recompute = checkpoint_activations
@@ -236,14 +240,27 @@ def prior_u(self:ConditionalVAE,
     "p(u|z,c) as the first phase has it."
     return self.layout(z, self.condition(z, c))
 
+
+# %% ../nbs/03_cvae.ipynb #6c1d03b6pd
 @patch
 def decode(self:ConditionalVAE,
     z:Tensor, # (B,latent_dim)
     u:Tensor, # (B,grid_channels,h,w)
     c:Tensor, # (B,K)
+    noise:Tensor=None, # in u, in standard deviations of u (B,); None: none
 )->Tensor:    # (B,1,H,W)
     "The mean of p(x|u,z,c): the image."
-    return self.bands.inverse(self.decoder(u, self.condition(z, c)))
+    return self.draw(u, self.condition(z, c), noise)
+
+@patch
+def draw(self:ConditionalVAE,
+    u:Tensor,    # (B,grid_channels,h,w)
+    cond:Tensor, # of `condition` (B,cond_dim)
+    noise:Tensor=None, # as for `decode`
+)->Tensor:       # (B,1,H,W)
+    "What `decode` does once z and c are one vector."
+    if noise is not None: cond = cond + self.embed_noise(4*noise[:, None]) # noise lies below 1
+    return self.bands.inverse(self.decoder(u, cond))
 
 # %% ../nbs/03_cvae.ipynb #6c1d03b6pb
 class Output(NamedTuple):
@@ -255,16 +272,25 @@ class Output(NamedTuple):
     u:Tensor           # (B,grid_channels,h,w)
 
 @patch
+def latents(self:ConditionalVAE,
+    x:Tensor,    # images (B,1,H,W) in [-1,1]
+    c:Tensor,    # codes (B,K)
+    draws:Draws, # the noise
+)->tuple:        # posterior, p(u|z,c), z (B,latent_dim), u (B,grid_channels,h,w)
+    "Encode and reparameterise."
+    q = self.encode(x, c)
+    z = q.z.sample(draws.normal('z', (self.latent_dim,)))
+    p = self.prior_u(z, c)
+    return q, p, z, q.u.sample(draws.normal('u', self.grid_shape)) if q.u else p.mu
+
+@patch
 def forward(self:ConditionalVAE,
     x:Tensor,    # images (B,1,H,W) in [-1,1]
     c:Tensor,    # codes (B,K)
     draws:Draws, # the noise
 )->Output:
     "Encode, reparameterise, decode."
-    q = self.encode(x, c)
-    z = q.z.sample(draws.normal('z', (self.latent_dim,)))
-    p = self.prior_u(z, c)
-    u = q.u.sample(draws.normal('u', self.grid_shape)) if q.u else p.mu
+    q, p, z, u = self.latents(x, c, draws)
     return Output(self.decode(z, u, c), q, p, z, u)
 
 @patch

@@ -57,10 +57,12 @@ def karras_levels(
     n:int, # noise levels
     sigma_min:float, sigma_max:float, # the last and the first
     rho:float=7., # how much closer they lie at the low end
+    left:float=0., # noise that shall be left: the last level instead of sigma_min, with no 0 after it
 )->list: # of floats, from above, and 0 at the end
     "Noise levels of a sampler (Karras et al. 2022, eq. 5)."
-    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
-    return [*((sigma_max**(1/rho) + ramp*(sigma_min**(1/rho) - sigma_max**(1/rho)))**rho).tolist(), 0.]
+    low, high = (left or sigma_min)**(1/rho), sigma_max**(1/rho)
+    levels = ((high + torch.linspace(0, 1, n, dtype=torch.float64)*(low - high))**rho).tolist()
+    return levels if left else [*levels, 0.]
 
 # %% ../nbs/03b_diffusion.ipynb #d2dc91b1
 def heun(
@@ -68,9 +70,10 @@ def heun(
     noise:Tensor,       # standard normal numbers (B,…): the start
     steps:int=24,       # noise levels; the denoiser is called 2*steps - 1 times
     sigma_min:float=.01, sigma_max:float=40., # the last and the first
+    left:float=0.,      # noise that the latents shall keep
 )->Tensor:              # latents (B,…)
     "Solve the probability-flow ODE from noise to latents."
-    x, levels = noise*sigma_max, karras_levels(steps, sigma_min, sigma_max)
+    x, levels = noise*sigma_max, karras_levels(steps, sigma_min, sigma_max, left=left)
     at = lambda s: torch.full((len(x),), s, device=x.device)
     for s, s_next in zip(levels, levels[1:]):
         d = (x - denoiser(x, at(s)))/s
@@ -85,9 +88,10 @@ def few_steps(
     noise:Tensor,         # standard normal numbers (B,…): the start
     calls:int=4,          # of the denoiser
     sigma_min:float=.1, sigma_max:float=10., # the last noise level and the first
+    left:float=0.,        # noise that the latents shall keep
 )->Tensor:                # latents (B,…)
     "Euler's solution of the probability-flow ODE: rough, and on the way to where `heun` goes from the same noise."
-    x, levels = noise*sigma_max, karras_levels(calls, sigma_min, sigma_max)
+    x, levels = noise*sigma_max, karras_levels(calls + bool(left), sigma_min, sigma_max, left=left)
     for s, s_next in zip(levels, levels[1:]):
         clean = denoiser(x, torch.full((len(x),), s, device=x.device))
         x = clean + (x - clean)*(s_next/s)
@@ -101,13 +105,15 @@ class Sampler:
     guidance:float=1.     # 1: none; above: more typical of the condition
     temperature:float=1.  # scale of the starting noise
     quick:bool=False      # `few_steps` for maps and texture: for a hand that moves
+    clean:bool=False      # u keeps no noise: to compare it with a real image's
     watch:object=None     # called before each call of the networks of m and u; what it raises ends the work
 
     def __call__(self,
         denoiser,     # (noisy latents (B,…), sigma (B,)) to clean ones
         noise:Tensor, # where to start (B,…)
+        left:float=0.,# noise that the latents shall keep
     )->Tensor:        # latents (B,…)
-        return few_steps(denoiser, noise) if self.quick else heun(denoiser, noise, self.steps)
+        return few_steps(denoiser, noise, left=left) if self.quick else heun(denoiser, noise, self.steps, left=left)
 
     def slow(self): return replace(self, quick=False, watch=None) # z is small: it is always drawn well
 

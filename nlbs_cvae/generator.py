@@ -144,7 +144,7 @@ def sample_u(self:Generator,
     sampler:Sampler=Sampler(),
     m:Tensor=None,         # where findings lie, for a model that draws them (B,F,h,w)
     grid_mean:Tensor=None, # the grid that z lays out, for who has it (B,C,h,w)
-)->Tensor:        # (B,C,h,w)
+)->Tensor:        # (B,C,h,w), with the noise of `noise_left`
     "u from p(u|m,z,c)."
     p = self.prior
     if grid_mean is None: grid_mean = self.model.prior_u(z, codes).mu
@@ -152,7 +152,15 @@ def sample_u(self:Generator,
     if (m is None) != (p.m_net is None):
         raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None
                          else "this model has no maps of findings: m can't be given")
-    return sampler(self.denoiser('u', codes, sampler, z, grid_mean, m), noise)*p.u_std + p.u_mean
+    left = self.noise_left(sampler)
+    return sampler(self.denoiser('u', codes, sampler, z, grid_mean, m), noise, left)*p.u_std + p.u_mean
+
+@patch
+def noise_left(self:Generator,
+    sampler:Sampler, # how u is drawn
+)->float:            # in standard deviations of u
+    "The noise that a drawn u keeps for the decoder."
+    return 0. if self.prior is None or sampler.clean or sampler.steps == 0 else float(self.model.u_noise)
 
 # %% ../nbs/03c_generator.ipynb #40b2e5dd
 @patch
@@ -167,11 +175,10 @@ def sample_from(self:Generator,
 )->Tensor:                 # images (B,1,H,W) in [-1,1]
     "Images from starting noise."
     if z is None: z = self.sample_z(codes, noise['z'], sampler)
-    if u is None:
-        grid_mean = self.model.prior_u(z, codes).mu
-        if m is None and 'm' in noise and sampler.steps: m = self.sample_m(codes, z, noise['m'], sampler, grid_mean)
-        u = self.sample_u(codes, z, noise['u'], sampler, m, grid_mean)
-    return self.model.decode(z, u, codes).clamp(-1, 1)
+    if u is not None: return self.model.decode(z, u, codes).clamp(-1, 1)
+    grid_mean, left = self.model.prior_u(z, codes).mu, z.new_full((len(z),), self.noise_left(sampler))
+    if m is None and 'm' in noise and sampler.steps: m = self.sample_m(codes, z, noise['m'], sampler, grid_mean)
+    return self.model.decode(z, self.sample_u(codes, z, noise['u'], sampler, m, grid_mean), codes, left).clamp(-1, 1)
 
 @patch
 @torch.no_grad()
@@ -260,8 +267,8 @@ def save(self:Generator,
 # %% ../nbs/03c_generator.ipynb #32621808
 FORMAT = 'nlbs-cvae 2' # of config.json and its weights
 _SAID = dict(format=str, version=str, sha256=str, model=dict, prior=(dict, type(None)), conditions=dict, meta=dict)
-_MODEL = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim',
-          'cond_dropout', 'checkpoint_activations')
+_MODEL = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks',
+          'decoder_blocks', 'cond_dim', 'cond_dropout', 'checkpoint_activations')
 _PRIOR = ('channels', 'blocks', 'width')
 
 def _same_keys(name, d, keys, more=()):

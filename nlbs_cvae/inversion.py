@@ -6,6 +6,7 @@
 __all__ = ['heun_back', 'Inversion', 'Counterfactual']
 
 # %% ../nbs/03d_inversion.ipynb #inversionx
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch, torch.nn.functional as F
@@ -108,6 +109,7 @@ def counterfactual(self:Generator,
 )->Counterfactual:
     "The same images under other conditions, all else kept."
     x, codes, new = (v.to(self.device) for v in (x, codes, new_codes))
+    sampler = replace(sampler, clean=True)
     self.conditions.check_seen(new.cpu().numpy())
     _check_inversion(self, codes, sampler), _check_inversion(self, new, sampler, m=m)
     z, u = self.encode(x, codes)

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .layers import hide_conditions
-from .cvae import ConditionalVAE, Draws
+from .cvae import ConditionalVAE, Draws, Output
 from .findings import flag_loss
 from .diffusion import denoising_loss
 from .generator import Generator
@@ -30,8 +30,9 @@ class AutoencoderPhase(nn.Module):
     ):
         super().__init__()
         self.model, self.loss, self.discriminator = model, loss, discriminator
-        self.kl_weight, self.adversarial_weight = 1., 0.
+        self.kl_weight, self.adversarial_weight, self.settled = 1., 0., False
         self.perceptual, self.perceptual_weight = PerceptualLoss(), perceptual_weight
+        self.register_buffer('u_std', torch.ones(model.grid_shape[0], 1, 1)) # measured by `settle`
 
 # %% ../nbs/04a_phases.ipynb #8e59e563pa
 @patch
@@ -44,7 +45,7 @@ def forward(self:AutoencoderPhase,
     if self.training:
         chance = draws.uniform('hide', (codes.shape[1] + 1,))
         codes = hide_conditions(codes, self.model.embed.unknown, chance, self.model.cond_dropout)
-    out = self.model(x, codes, draws)
+    out = (self.from_noisy if self.settled else self.model)(x, codes, draws)
     parts = self.loss(out, x, self.kl_weight)
     if finding is not None:
         scores = finding.image_scores(self.model.bands(x))
@@ -81,6 +82,36 @@ def judge(self:AutoencoderPhase,
     self.discriminator.requires_grad_(True)
     return adversarial, perceptual, hinge_loss(self.discriminator(x, codes), self.discriminator(x_hat.detach(), codes))
 
+# %% ../nbs/04a_phases.ipynb #noisy002
+@patch
+@torch.no_grad()
+def settle(self:AutoencoderPhase,
+    batches,       # of training images and their codes: (images, codes, rows)
+    noise:float=.5,# that the decoder shall learn to draw from, in standard deviations of u
+):
+    "From here on the decoder alone learns, from latents with noise; measures the deviation of each channel of u."
+    m, was = self.model, self.training
+    dev = m.embed.unknown.device
+    us = [m.eval().latents(x.to(dev), c.to(dev), Draws(0, 'scale', rows, dev))[-1] for x, c, rows in batches]
+    self.u_std.copy_(torch.cat(us).std((0, 2, 3), keepdim=True)[0])
+    m.u_noise.fill_(noise)
+    self.train(was).settled = True
+
+@patch
+def from_noisy(self:AutoencoderPhase,
+    x:Tensor,     # images (B,1,H,W) in [-1,1]
+    codes:Tensor, # (B,K)
+    draws:Draws,  # the noise
+)->Output:
+    "As the model's forward, but the decoder gets u with noise: of three images in five all of it, of the others a part."
+    m = self.model
+    with torch.no_grad():
+        q, p, z, u = m.latents(x, codes, draws)
+        cond, noise = m.condition(z, codes), m.u_noise*(2.5*draws.uniform('share')).clamp_max(1)
+        u = u + noise.view(-1, 1, 1, 1)*self.u_std*draws.normal('blur', m.grid_shape)
+    return Output(m.draw(u, cond, noise), q, p, z, u)
+
+
 # %% ../nbs/04a_phases.ipynb #2b6ecd36
 class PriorPhase(nn.Module):
     "Losses of the priors on a batch; the autoencoder gives the latents and doesn't learn."
@@ -104,11 +135,8 @@ class PriorPhase(nn.Module):
         draws:Draws,  # the noise
     )->tuple:         # z, u, the grid that z lays out, and m (None for a model without)
         "Draw z and u from the posterior, and look for findings."
-        m = self.generator.model
-        q = m.encode(x, codes)
-        z = q.z.sample(draws.normal('z', (m.latent_dim,)))
-        u, grid_mean = q.u.sample(draws.normal('u', m.grid_shape)), m.prior_u(z, codes).mu
-        return z, u, grid_mean, m.find(x)
+        _, p, z, u = self.generator.model.latents(x, codes, draws)
+        return z, u, p.mu, self.generator.model.find(x)
 
     @torch.no_grad()
     def set_scale(self,

@@ -28,7 +28,7 @@ from .findings import keep_read_flags
 from .generator import Generator
 from .losses import active_units
 from .phases import PriorPhase
-from .callbacks import learned_weights, move_average, put_weights, warmup_cosine
+from .callbacks import learned_weights, move_average, put_weights, rest_encoder, warmup_cosine
 from .training import make_autoencoder_phase, make_model, make_prior, training_batches, weight_schedules
 from .extractors import efflite0, features
 from .metrics import distances, frechet, moments, neighbour_scores
@@ -84,14 +84,14 @@ def fit_for(
     lr:float,          # peak learning rate
     ema:float=.999,    # decay of the averaged weights; 0: none
     seed:int=0,        # of the noise
-    moved=lambda done: None, # told the share of the time that is used
+    moved=lambda done, average: None, # told the share of the time that is used, and the averaged weights
 )->int:                # steps made
     "Train for a time; the phase ends with its averaged weights."
     step, rate, steps = bare_step(phase.train(), lr), warmup_cosine(lr).scheds['lr'], 0
     average, start = [p.detach().clone() for p in learned_weights(phase)], used()
     for x, codes, rows, epoch in endless(dl):
         if (done := (used() - start)/seconds) >= 1: break
-        moved(done)
+        moved(done, average if ema else None)
         for g in step.opt.param_groups: g['lr'] = float(rate(done))
         step(x, codes, Draws(seed, epoch, rows, x.device))
         steps += 1
@@ -134,7 +134,10 @@ def train_ours(
     phase = make_autoencoder_phase(s, model := make_model(s, cache.conditions)).to(device_name())
     model.bands.measure(x.to(device_name()) for x, *_ in training_batches(cache))
     kl, adversarial = weight_schedules(t)
-    def moved(done): phase.kl_weight, phase.adversarial_weight = kl.weight_at(done), adversarial.weight_at(done)
+    def moved(done, average):
+        phase.kl_weight, phase.adversarial_weight = kl.weight_at(done), adversarial.weight_at(done)
+        if phase.adversarial_weight and not phase.settled and model.levels == 2 and t.grid_noise:
+            rest_encoder(phase, average, training_batches(cache, most=1024), t.grid_noise)
     steps = [fit_for(seconds*(1 - prior_share if t.prior_epochs else 1), phase, dl, t.learning_rate, t.ema, seed,
                      moved)]
     if t.prior_epochs: keep_read_flags(model, cache)

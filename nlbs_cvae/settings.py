@@ -127,6 +127,7 @@ class ModelSettings:
                            ge=8, le=2**12)
     max_channels:int = setting(128, "greatest width of a feature map", ge=8, le=2**12)
     blocks:int = setting(1, "residual blocks at each size", ge=1, le=32)
+    decoder_blocks:int = setting(6, "residual blocks of the decoder at the grid's size", ge=1, le=32)
     cond_dim:int = setting(128, "width of the condition embedding", ge=1, le=2**12)
     cond_dropout:float = setting(0.1, "share of conditions hidden in training, so that 'any' can be sampled",
                                  ge=0, le=1)
@@ -161,9 +162,9 @@ class TrainingSettings:
     adversarial_weight:float = setting(0.4, "weight of the discriminator of texture (0: none)", ge=0)
     perceptual_weight:float = setting(0.0, "weight of the distance in the discriminator's features, beside it", ge=0)
     adversarial_start:float = setting(0.3, "share of the autoencoder phase after which it takes part", ge=0, le=1)
+    grid_noise:float = setting(0.5, "noise in a sample's grid that the decoder then learns to draw from", ge=0, le=1)
     kl_weight:float = setting(1.0, "final weight of the KL divergence (1: the true bound)", ge=0)
-    kl_annealing:str = setting('linear', "how the KL weight rises",
-                               choices=('constant', 'linear', 'sigmoid', 'cyclical'))
+    kl_annealing:str = setting('linear', "how it rises", choices=('constant', 'linear', 'sigmoid', 'cyclical'))
     kl_warmup:float = setting(0.2, "share of the phase (of a cycle) in which it rises", ge=0, le=1)
     kl_cycles:int = setting(4, "cycles of the cyclical annealing", ge=1)
     free_bits:float = setting(0.0, "nats of z, a unit, that cost nothing", ge=0)

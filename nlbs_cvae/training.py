@@ -11,6 +11,7 @@ __all__ = ['make_model', 'make_autoencoder_phase', 'weight_schedules', 'make_pri
 # %% ../nbs/04f_training.ipynb #trainingx
 import csv, logging, random, sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -35,9 +36,9 @@ from .generator import Generator, Prior
 from .losses import PatchDiscriminator, VAELoss
 from .phases import AutoencoderPhase, PriorPhase
 from .learner import Form, PhaseLearner, choose_form, forms
-from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, EpochLog, Gallery,
-                                 History, KLAnnealing, MixedPrecision, Progress, SafeGradients, Status, StopRequested,
-                                 put_weights, resume, warmup_cosine)
+from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, EncoderRest,
+                                 EpochLog, Gallery, History, KLAnnealing, MixedPrecision, Progress, SafeGradients,
+                                 Status, StopRequested, put_weights, resume, warmup_cosine)
 from .watches import watches
 from .session import Interrupted, Onlooker, at_work, deterministic, open_run, record
 
@@ -49,8 +50,8 @@ def make_model(
     "The model that the settings describe, its weights a function of the seed."
     torch.manual_seed(s.training.seed)
     rates = flag_rates(conditions) if s.model.finding_maps and s.model.levels == 2 else {}
-    keys = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks', 'cond_dim',
-            'cond_dropout', 'checkpoint_activations')
+    keys = ('latent_dim', 'levels', 'grid_factor', 'grid_channels', 'channels', 'max_channels', 'blocks',
+            'decoder_blocks', 'cond_dim', 'cond_dropout', 'checkpoint_activations')
     model = ConditionalVAE(conditions.sizes, s.data.shape, **{k: getattr(s.model, k) for k in keys})
     with_findings(model, list(rates))
     if rates: model.finding_net.rate.copy_(torch.tensor(list(rates.values())))
@@ -362,8 +363,9 @@ def fit_phases(
     if state.get('phase') != 'prior':
         phase = make_autoencoder_phase(s, model).to(device)
         phase.adversarial_weight = t.adversarial_weight # for the trial; the schedule begins it at 0
-        learn = learner(phase, 'autoencoder', draw_autoencoder(x, codes, t.seed), weight_schedules(t),
-                        watches(model, cache, board))
+        rest = EncoderRest(partial(training_batches, cache, most=1024), t.grid_noise)
+        moves = *weight_schedules(t), *[rest]*(s.model.levels == 2 and t.grid_noise > 0)
+        learn = learner(phase, 'autoencoder', draw_autoencoder(x, codes, t.seed), moves, watches(model, cache, board))
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
     two = s.model.levels == 2 and t.prior_epochs > 0
@@ -373,8 +375,7 @@ def fit_phases(
     if two:
         phase = PriorPhase(generator)
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
-        learn = learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps))
-        fit_phase(learn, t.prior_epochs, state)
+        fit_phase(learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps)), t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
 
