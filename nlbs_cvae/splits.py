@@ -78,8 +78,9 @@ def split_subjects(
     hashes = {s: subject_hash(first, seed) for s, first in written.items()}
     split = {s: near.get(s, SPLITS[int(np.searchsorted(bounds, h, side='right'))]) for s, h in hashes.items()}
     for women in _strata(df): _fill_splits(women, split, hashes, fractions, near)
-    own = column_keys(df['written'], id_key).map(fixed) # what was assigned once stays, apart or not
-    return own.fillna(df['subject'].map(split)).rename('split')
+    def where(key, subject): return fixed.get(key) or split[subject] # what was assigned once stays, apart or not
+    keys = column_keys(df['written'], id_key)
+    return pd.Series(list(map(where, keys, df['subject'])), df.index, dtype=str, name='split')
 
 # %% ../nbs/01d_splits.ipynb #554a01a0
 def check_leakage(
