@@ -268,6 +268,7 @@ def _cut_edges(small, above):
 
 # %% ../nbs/01g_breast.ipynb #fea385b9
 NECKS = .07, .011, .019, .03, .047, .07 # half widths of what may tie a label to the breast, shares of the longer side
+_WIDE = .1 # what comes off only now stays, but is named: it may be a tape with a broad foot, or tissue
 _FLAT = .02 # median deviation of the grey below which a piece is of one grey
 
 def _is_flat(which, grey):
@@ -323,6 +324,8 @@ def _without_attached(piece, grey):
             if like > .65 and large: doubtful[which] = 1
             if like > 1 or (which & near).any(): # it goes, with its root
                 gone[cv2.dilate(which.astype(np.uint8), square) > 0] = 1
+    for which, like, large in _suspects(half & (1 - gone), steep, grey, _WIDE*max(size), wall):
+        if like > .65 and large: doubtful[which] = 1
     def full(x): return cv2.resize(x, piece.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return piece & (1 - cv2.dilate(full(gone), square)) if gone.any() else piece, full(doubtful)
 

@@ -18,14 +18,14 @@ from fastcore.basics import patch
 from fastcore.script import Param
 
 from .core import (InputError, NO_ROOM, being_marked, command, made_here, make_folder, mark_made, own_files,
-                            read_json, refuse_inside, sha256, unkept)
+                            open_regular, read_json, refuse_inside, sha256, unkept)
 from .settings import DataSettings, image_shape, load_preparation
 from .conditions import Conditions
 from .mapping import Mapping
 from .metadata import read_table, table_files
 from .prepare import Claim, Limits, Plan, Preparation, cores, parse_shard, work
-from .finish import (VERSION, names_hash, table_hashes, changed_files, finish_cache, kept_records,
-                                mapping_hash, plan_hash, rows_hash)
+from .finish import (VERSION, as_written, names_hash, table_hashes, changed_files, finish_cache, kept_records,
+                                mapping_hash, own_table, plan_hash, rows_hash)
 
 # %% ../nbs/01l_cache.ipynb #3aeccb90a
 def is_complete(
@@ -50,22 +50,8 @@ class Cache:
                                                    "run nlbs_prepare, which goes on where it was")
         self.about, self.sources = read_json(self.path/'cache.json'), 'not compared'
         if self.about.get('version') != VERSION: raise InputError(_other_form(path, self.about))
-        self.fingerprint, self.resolution = self.about['fingerprint'], tuple(self.about['resolution'])
-        self.statistics, self.conditions = self.about['statistics'], Conditions.from_dict(self.about['conditions'])
-        self.table = pd.read_csv(self.path/'table.csv', dtype=str, keep_default_na=False)
-        for c in ('row', 'subject', 'study'): self.table[c] = self.table[c].astype(int)
-        self.codes = self.conditions.encode_table(self.table)
+        with as_written(self.path): self._read()
         self._map()
-
-    def _map(self):
-        "Map the images; a copy that was cut short is noticed."
-        try: self.images = np.load(self.path/'images.npy', mmap_mode='r')
-        except (OSError, ValueError) as e:
-            raise InputError(f"{unkept(self.path/'images.npy', 'images.npy of the cache')}: not whole ({e}): "
-                             "copy it again") from None
-        if self.images.shape != (len(self.table), *self.resolution):
-            raise InputError(f"{unkept(self.path, 'the cache')}: "
-                             f"images.npy {self.images.shape} does not go with table.csv: copy it again")
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -80,6 +66,36 @@ def _other_form(path, about):
     return (f"{unkept(path, Path(path).name)}: a cache of form {about.get('version')}, this is form {VERSION}: "
             "tables and images are read otherwise now; "
             "renew it (nlbs_prepare with the same options and --renew; the splits stay)")
+
+# %% ../nbs/01l_cache.ipynb #n1lcac
+@patch
+def _read(self:Cache):
+    "Take what cache.json and table.csv say; whatever error comes where they say it otherwise."
+    about = self.about
+    self.fingerprint, self.resolution = str(about['fingerprint']), tuple(map(int, about['resolution']))
+    self.statistics, self.conditions = dict(about['statistics']), Conditions.from_dict(about['conditions'])
+    self.table = own_table(self.path/'table.csv')
+    for c in ('row', 'subject', 'study'): self.table[c] = self.table[c].astype(int)
+    self.codes = self.conditions.encode_table(self.table)
+    repr(self), self.table[['split', 'laterality', 'view']], about['settings'], about['images_sha256']
+    made = about['made_from'] # and what `origin` says
+    [v[:8] for o in (*made['tables'], made['mapping']) for v in (o['name'], o['sha256'])]
+    made['files'][:8], int(made['count'])
+
+@patch
+def _map(self:Cache):
+    "Map the images; a copy that was cut short is noticed."
+    name = unkept(self.path/'images.npy', 'images.npy of the cache')
+    try:
+        with open_regular(self.path/'images.npy', 2**62, name): # no pipe, nor a device
+            self.images = np.load(self.path/'images.npy', mmap_mode='r')
+        if self.images.dtype != np.uint16: raise ValueError(f'{self.images.dtype}, not uint16')
+    except InputError: raise
+    except Exception as e: # what isn't as it says makes numpy raise what it likes
+        raise InputError(f"{name}: not whole ({e}): copy it again") from None
+    if self.images.shape != (len(self.table), *self.resolution):
+        raise InputError(f"{unkept(self.path, 'the cache')}: "
+                         f"images.npy {self.images.shape} does not go with table.csv: copy it again")
 
 # %% ../nbs/01l_cache.ipynb #n1lmet
 @patch

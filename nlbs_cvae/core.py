@@ -381,13 +381,14 @@ def being_marked(
 # %% ../nbs/00_core.ipynb #6687fa86
 def moved(
     module, # the name of the module where they stood
-    **rooms, # the module where they are now: their names, with spaces between
+    **rooms, # the module where they are now: their names, with spaces between; `old=new` for one that was renamed too
 ):
     "A module's `__getattr__` for names that have moved to other rooms."
-    where = {name: room for room, names in rooms.items() for name in names.split()}
+    where = {name.split('=')[0]: (room, name.split('=')[-1]) for room, names in rooms.items() for name in names.split()}
     def find(name):
         if name not in where: raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(import_module(f'nlbs_cvae.{where[name]}'), name)
+        room, now = where[name]
+        return getattr(import_module(f'nlbs_cvae.{room}'), now)
     return find
 
 # %% ../nbs/00_core.ipynb #959e101b

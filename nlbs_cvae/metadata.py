@@ -435,4 +435,5 @@ def read_table(
     return out
 
 # %% ../nbs/01c_metadata.ipynb #8521538a
-__getattr__ = moved(__name__, conditions='Condition Conditions', splits='split_subjects find_oddities')
+__getattr__ = moved(__name__, conditions='Condition Conditions',
+                    splits='split_subjects find_oddities find_findings=find_oddities')

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, pydicom
 from fastcore.script import Param
 
 from .core import InputError, command, progress, read_json, rng, write_atomic, write_json
-from .run import this_machine
+from .run import is_running, this_machine
 from .dicom import write_dicom
 from .phantom import phantom_image
 
@@ -180,14 +180,7 @@ def _clear_leftovers(dest):
     for part in dest.parent.glob(f'.{glob.escape(dest.name)}.*.part'):
         pid = part.name.removeprefix(f'.{dest.name}.').split('@')[0]
         ours = pid.isdigit() and part.name.startswith(_part_prefix(dest, pid))
-        if ours and not _is_running(int(pid)): shutil.rmtree(part, ignore_errors=True)
-
-def _is_running(pid):
-    "Whether a process of this machine runs."
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True # somebody else's
-    return True
+        if ours and not is_running(int(pid)): shutil.rmtree(part, ignore_errors=True)
 
 # %% ../nbs/01f_phantom_archive.ipynb #2ccc73df
 def _write_all(dest, rows, planted, size, seed, workers):

@@ -97,6 +97,20 @@ def test_a_side_that_is_none(tmp_path):
     cache, *_ = prepare(tmp_path/'a', rows, mapping(tmp_path, sided + 'keep: {laterality: [l, r]}\n'), 'kept')
     assert len(cache) == 21 and 'left out: 3 of 24 rows, by keep (laterality)' in cache.about['notes']
 
+def test_ids_that_only_zeros_hold_apart(tmp_path):
+    "They stay different women, are named together, and are on one side; what was assigned once stays."
+    names = [f'{w}{k}' for k in range(1, 9) for w in ('P', 'P00')]
+    rows = [dict(r, subject=names[i//4]) for i, r in enumerate(archive(tmp_path/'a', women=16))]
+    cache, _, findings, sources = prepare(tmp_path/'a', rows)
+    said = findings[findings.kind == 'ids that may be one woman'].detail
+    assert len(said) == 8 and cache.table.subject.nunique() == 16 and "'P001', 'P1': counted as 2 women" in said.iloc[0]
+    split = sources.groupby('subject')['split'].first()
+    assert all(split[f'P{k}'] == split[f'P00{k}'] for k in range(1, 9)) and set(split) == {'train', 'valid', 'test'}
+    record = cache.path/'private'/'splits.csv' # of an earlier version
+    pd.DataFrame(dict(subject=names, split=['test', 'train']*8)).to_csv(record, index=False)
+    *_, sources = prepare(tmp_path/'a', rows[::-1], renew=True)
+    assert all(sources['split'] == sources.subject.map(dict(zip(names, ['test', 'train']*8))))
+
 def test_constants_travel(tmp_path, capsys):
     "What all images have stands in the cache and with the conditions; columns that nothing uses are named."
     rows = [dict(r, reader='x') for r in archive(tmp_path/'a') if r['view'] == 'MLO']
