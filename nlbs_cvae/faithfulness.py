@@ -39,15 +39,16 @@ def there_and_back(
     x:Tensor,         # images (n,1,H,W) in [-1,1]
     codes:np.ndarray, # their conditions (n,K)
     new:np.ndarray,   # those asked for (n,K)
-    sampler:Sampler=Sampler(),
+    sampler:Sampler=Sampler(), keep_z:bool=False, # as for `Generator.counterfactual`
     batch_size:int=8,
 )->dict:              # kept: reconstructions; by_noise: the same by way of the noise; there; back (n,1,H,W)
     "Counterfactuals of images, and the counterfactuals of those under the images' own conditions."
     parts = []
     for i in range(0, len(x), batch_size):
         a, b = (torch.as_tensor(c[i:i + batch_size]) for c in (codes, new))
-        there:Counterfactual = generator.counterfactual(x[i:i + batch_size], a, b, sampler=sampler)
-        back = generator.counterfactual(there.image.cpu(), b, a, sampler=sampler)
+        change = lambda x, a, b: generator.counterfactual(x, a, b, keep_z=keep_z, sampler=sampler)
+        there:Counterfactual = change(x[i:i + batch_size], a, b)
+        back = change(there.image.cpu(), b, a)
         by_noise = generator.sample_from(a.to(generator.device), there.inversion.noise, sampler)
         pictures = dict(kept=there.reconstruction, by_noise=by_noise, there=there.image, back=back.image)
         parts.append({k: v.float().cpu() for k, v in pictures.items()})
@@ -61,13 +62,15 @@ def measure_faithfulness(
     subjects,         # whose they are (N,)
     name:str,         # of the condition that is changed
     judge:Judge=None, # of real images, with the same conditions; None: nobody is asked
-    sampler:Sampler=Sampler(), batch_size:int=8, repeats:int=200,
+    sampler:Sampler=Sampler(), keep_z:bool=False, # as for `Generator.counterfactual`
+    batch_size:int=8, repeats:int=200,
 )->tuple:             # {figure: `Score`}; pictures as of `there_and_back`, with the images' rows
     "Whether counterfactuals do what was asked and nothing else."
     codes = np.stack([np.where(np.isin(v, c.seen), v, c.unknown) for c, v in zip(generator.conditions, codes.T)], 1)
     new, rows = other_values(generator, codes, name) # values that training images had; of others nothing is known
     x, own, who = x[rows], codes[rows], np.asarray(subjects)[rows]
-    made, mae = there_and_back(generator, x, own, new, sampler, batch_size), lambda a, b: (a - b).abs().mean((1, 2, 3))
+    made = there_and_back(generator, x, own, new, sampler, keep_z, batch_size)
+    mae = lambda a, b: (a - b).abs().mean((1, 2, 3))
     mean = lambda v: mean_score(np.asarray(v, float), who, repeats)
     found = dict(composition=mean(mae(made['kept'], x)), by_noise=mean(mae(made['by_noise'], x)),
                  reversibility=mean(mae(made['back'], x)), outline=_outline(made, who, repeats))
