@@ -69,14 +69,21 @@ def invert(self:Generator,
     return Inversion(noise, missed)
 
 # %% ../nbs/03d_inversion.ipynb #invdfb5c
-def _check_inversion(gen, codes, sampler, **latents):
-    "An `InputError` where these latents of this model have no address."
-    model = gen.model
-    if gen.prior is None and model.levels == 2:
+@patch
+def check_invertible(self:Generator,
+    sampler:Sampler=Sampler(),
+):
+    "An `InputError` where a model, or its sampler, can't be followed back."
+    if self.prior is None and self.model.levels == 2:
         raise InputError("this model has no prior (only the first phase of its training was done): nothing to invert")
     if sampler.quick or sampler.steps < 2:
         raise InputError(f"a sampler of steps={sampler.steps}{', quick' if sampler.quick else ''} can't be followed "
                          "back: take 2 steps or more, and not the quick one")
+
+def _check_inversion(gen, codes, sampler, **latents):
+    "An `InputError` where these latents of this model have no address."
+    model = gen.model
+    gen.check_invertible(sampler)
     shapes = dict(z=(model.latent_dim,), u=model.grid_shape, m=model.map_shape)
     for name, x in latents.items():
         if x is not None and (shapes[name] is None or tuple(x.shape[1:]) != tuple(shapes[name])):

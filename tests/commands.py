@@ -76,7 +76,7 @@ def wrong_make(args):
 def wrong_script(name, options):
     if name not in scripts(): return f'no command {name}'
     known = {f'--{o}' for o in parameters(name)} | {'--help'}
-    return ', '.join(f'{name} has no {o}' for o in options if o not in known)
+    return ', '.join(f'{name} has no {o}' for o in options if o not in known and sum(k.startswith(o) for k in known) != 1) # a beginning will do
 
 def wrong_slurm(script, options):
     if not script.exists(): return f'no {script.name}'

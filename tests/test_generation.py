@@ -6,7 +6,7 @@ from nlbs_cvae.dicom import WRITTEN_VIEWS
 from nlbs_cvae.mapping import Mapping, mapping_names
 from starting import Forked
 
-RUN = 'from nlbs_cvae.sampling import nlbs_generate\nnlbs_generate()\n' # as a console script does
+RUN = 'from nlbs_cvae.generation import nlbs_generate\nnlbs_generate()\n' # as a console script does
 
 @pytest.fixture(scope='module')
 def start(tmp_path_factory):
@@ -62,7 +62,10 @@ def test_foreign_folder_is_left_alone(call, model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['holiday.jpg']
 
 @pytest.mark.parametrize('args, word', [(['--conditions', 'view=XX'], 'XX'), (['--conditions', 'gone.csv'], 'gone.csv'), (['--formats', 'gif'], 'gif'),
-                                        (['--like', 'gone'], 'like=gone'), (['--batch_size', 0], 'batch_size=0'), (['--device', 'tpu'], 'tpu')])
+                                        (['--like', 'gone'], 'like=gone'), (['--batch_size', 0], 'batch_size=0'), (['--device', 'tpu'], 'tpu'),
+                                        (['--from', 'gone', '--conditions', 'view=CC'], 'gone: no such folder'), (['--from', 'gone', '--seed', 3], 'seed=3'),
+                                        (['--finding', 'none'], 'finding=none'), (['--from', 'gone', '--conditions', 'density=4'], "no condition 'density'"),
+                                        (['--from', 'gone', '--finding', '3,4'], 'no maps of findings'), (['--maps'], 'no maps of findings')])
 def test_errors_are_a_line(call, model, tmp_path, args, word):
     status, out, err = call(model, tmp_path/'out', *args)
     assert status == 1 and word in err and 'Traceback' not in err and len(err.splitlines()) <= 2, err
@@ -78,7 +81,46 @@ def test_damaged_and_foreign_models(call, model, tmp_path):
 
 def test_help(call): 
     status, out, err = call('--help')
-    assert status == 0 and 'for example' in out and 'guidance' in out
+    assert status == 0 and all(o in out for o in ('for example', 'guidance', '--from_images', '--allow_real_sources', '--maps'))
+
+@pytest.fixture(scope='module')
+def breasts(tmp_path_factory):
+    "Pictures that don't say what they are, as a hospital's export would leave them."
+    from nlbs_cvae.figures import save_png
+    from nlbs_cvae.phantom import phantom_image
+    folder = tmp_path_factory.mktemp('breasts')
+    for i in range(5): save_png(folder/f'roe_{i}.png', (phantom_image(i, 'MLO', 'L', 60, size=(160, 128))[0]*65535).astype(np.uint16))
+    return folder
+
+def test_a_real_womans_counterfactual_needs_a_word_and_says_so(call, model, breasts, tmp_path):
+    import pydicom
+    from PIL import Image
+    ask = ['--from', breasts, '--known', 'view=MLO,laterality=L', '--conditions', 'view=CC', '--steps', 4, '--formats', 'png,dicom']
+    status, out, err = call(model, tmp_path/'out', *ask)
+    assert status == 1 and '5 of 5 images are of real women' in err and '--allow_real_sources' in err and 'Traceback' not in err and len(err.splitlines()) <= 2, err
+    assert not (tmp_path/'out').exists()
+    status, out, err = call(model, tmp_path/'out', *ask, '--allow_real_sources')
+    assert status == 0 and '5 synthetic images' in out and 'private/' in out, err
+    assert (tmp_path/'out'/'manifest.csv').read_text().count('counterfactual of a real image: view MLO to CC') == 5
+    with Image.open(tmp_path/'out'/'000004.png') as im: assert (im.text['Synthetic'], im.text['Source']) == ('yes', 'real')
+    ds = pydicom.dcmread(tmp_path/'out'/'dicom'/'000004.dcm')
+    assert ds.SyntheticData == 'YES' and "real woman's image" in ds.DerivationDescription and ds.ViewPosition == 'CC'
+    named = [n for n, data in contents(tmp_path/'out').items() if b'roe_' in data or str(breasts).encode() in data]
+    assert named == ['private/sources.csv']
+    status, out, err = call(model, tmp_path/'again', '--from', tmp_path/'out', '--conditions', 'view=MLO', '--steps', 4) # what was made from her shows her
+    assert status == 1 and 'real women' in err
+
+def test_counterfactuals_killed_and_gone_on_with(start, call, model, breasts, tmp_path):
+    ask = ['--from', breasts, '--conditions', 'view=CC', '--steps', 24, '--batch_size', 1, '--device', 'cpu', '--allow_real_sources']
+    assert call(model, tmp_path/'whole', *ask)[0] == 0
+    p = start(model, tmp_path/'cut', *ask)
+    while p.poll() is None and not (tmp_path/'cut'/'000001.png').exists(): time.sleep(.01)
+    p.send_signal(signal.SIGKILL)
+    p.communicate()
+    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    assert not (tmp_path/'cut'/'manifest.csv').exists()
+    assert call(model, tmp_path/'cut', *ask)[0] == 0
+    assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
 
 def test_another_reader_sees_the_same_pixels(call, model, tmp_path):
     gdcm = pytest.importorskip('gdcm')
