@@ -103,7 +103,7 @@ def from_noisy(self:AutoencoderPhase,
     codes:Tensor, # (B,K)
     draws:Draws,  # the noise
 )->Output:
-    "As the model's forward, but the decoder gets u with noise: of three images in five all of it, of the others a part."
+    "As the model's forward, but the decoder gets u with noise: three images in five all, the others some."
     m = self.model
     with torch.no_grad():
         q, p, z, u = m.latents(x, codes, draws)
