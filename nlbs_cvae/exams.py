@@ -79,8 +79,8 @@ class OtherViews(nn.Module):
 def draw(self:OtherViews,
     codes:Tensor, # of the batch, as they are after augmentation and before any is hidden (B,K)
     draws:Draws,  # the noise, and the batch's rows
-)->Views:         # with M places
-    "What each image of a batch is told: some of the other images of its woman, or none."
+)->tuple:         # its own z (B,latent_dim), `Views` with M places
+    "Each image of a batch, and what it is told: some of the other images of its woman, or none."
     rows = torch.tensor(draws.rows, device=self.mu.device)
     others = self.others[rows]                                        # (B,M)
     n, chance = (others >= 0).sum(1), draws.uniform('told', (others.shape[1] + 1,))
@@ -89,9 +89,9 @@ def draw(self:OtherViews,
     if self.side is not None:
         k = (codes[:, self.side] != self.codes[rows, self.side]).long()
         theirs = torch.where(k[:, None, None] > 0, self.mirrored(theirs), theirs)
-    at = k[:, None], others.clamp_min(0)
-    noise = draws.normal('others', (others.shape[1], self.mu.shape[2]))
-    return Views(self.mu[at] + (.5*self.logvar[at]).exp()*noise, theirs, places < told[:, None])
+    at = k[:, None], torch.cat([rows[:, None], others.clamp_min(0)], 1)
+    z = self.mu[at] + (.5*self.logvar[at]).exp()*draws.normal('z', (at[1].shape[1], self.mu.shape[2]))
+    return z[:, 0], Views(z[:, 1:], theirs, places < told[:, None])
 
 # %% ../nbs/03e_exams.ipynb #exs00009
 def cache_views(

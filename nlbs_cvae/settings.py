@@ -363,6 +363,9 @@ def _together(s):
     cell_size(s.data.shape, s.model.grid_factor)
     if s.training.num_epochs == 0:
         raise InputError("setting training.num_epochs=0: it must be at least 1, or -1: as many as the recipe says")
+    if s.model.exams and (s.model.levels == 1 or s.data.patch_size):
+        raise InputError("setting model.exams=true: examinations are of whole images and have a learned prior; "
+                         "it needs model.levels=2 and data.patch_size=0")
     if s.training.perceptual_weight and not s.training.adversarial_weight:
         raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: "
                          "it needs the features of a discriminator; give training.adversarial_weight more than 0")

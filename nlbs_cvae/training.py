@@ -6,7 +6,7 @@
 __all__ = ['make_model', 'make_autoencoder_phase', 'weight_schedules', 'make_prior', 'kept_flags', 'run_summary', 'load_best',
            'gallery_rows', 'draw_autoencoder', 'draw_prior', 'condition_sheets', 'make_learner', 'fit_phase',
            'open_data', 'foresight', 'train', 'open_board', 'step_form', 'fit_phases', 'training_batches', 'heeding',
-           'finish_run', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
+           'read_others', 'finish_run', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04f_training.ipynb #trainingx
 import csv, logging, random, sys
@@ -32,6 +32,7 @@ from .dataset import get_data, get_dls, images_at
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .findings import flag_rates, keep_read_flags, with_findings
 from .generator import Generator, Prior
+from .exams import cache_views, row_batches
 from .losses import PatchDiscriminator, VAELoss
 from .phases import AutoencoderPhase, PriorPhase
 from .learner import Form, PhaseLearner, choose_form, forms
@@ -80,7 +81,7 @@ def make_prior(
     "The learned prior of a model of two levels, its weights a function of the seed."
     torch.manual_seed(s.training.seed + 1)
     return Prior(model.config['sizes'], model.grid_shape, model.latent_dim, s.model.prior_channels,
-                 s.model.prior_blocks, s.model.prior_width, model.map_shape)
+                 s.model.prior_blocks, s.model.prior_width, model.map_shape, s.model.exams)
 
 # %% ../nbs/04f_training.ipynb #house015
 def kept_flags(
@@ -372,6 +373,7 @@ def fit_phases(
     generator = Generator(model, make_prior(s, model).to(device) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
+        if s.model.exams: read_others(phase, cache, s, state, lambda batches: heeding(batches, stop, group))
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
         learn = learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps))
         fit_phase(learn, t.prior_epochs, state)
@@ -398,6 +400,19 @@ def heeding(
         if reason := stop.agreed(group):
             raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
         yield batch
+
+# %% ../nbs/04f_training.ipynb #exm00012
+def read_others(
+    phase:PriorPhase,
+    cache:Cache,
+    s:Settings,
+    state:dict, # checkpoint of this phase, or {}
+    heed,       # batches to the same batches, until somebody asks to stop
+):
+    "Let the phase know the other views of each image's woman."
+    if state: phase.load_state_dict(state['model'])
+    phase.others = cache_views(cache, s.model.latent_dim).to(phase.generator.device)
+    phase.others.read(phase.generator.model.eval(), heed(row_batches(cache, phase.others.rows, s.data.batch_size)))
 
 # %% ../nbs/04f_training.ipynb #a6918aae
 def finish_run(

@@ -28,6 +28,12 @@ class Views(NamedTuple):
         more = z[:, None], codes[:, None], self.there.new_ones(len(z), 1)
         return Views(*(torch.cat(pair, 1) for pair in zip(self, more)))
 
+    def with_codes(self,
+        change, # of the conditions of a view of each woman, (B,K) to (B,K)
+    ):
+        "These views under other conditions."
+        return self._replace(codes=torch.stack([change(c) for c in self.codes.unbind(1)], 1))
+
 def no_views(
     women:int,      # B
     latent_dim:int, # numbers in z
