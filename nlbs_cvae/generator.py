@@ -49,17 +49,6 @@ class Prior(nn.Module):
             self.register_buffer(f'{name}_std', torch.ones(shape))
         self.context = ContextEmbedder(sizes, latent_dim, width) if exams else None
 
-    def told(self,
-        c:Tensor,         # codes (B,K)
-        views:Views=None, # of the same women; None: nothing is known
-    )->list:              # what the net of z gets beside noise level and codes
-        "What other views say, for a model of examinations; an `InputError` where it is told some and is none."
-        if self.context is not None:
-            return [self.context(c, views and views._replace(z=self.scale_z(views.z)))]
-        if views is None: return []
-        raise InputError("this model draws single images: it can't be told other views of a woman "
-                         "(train it with model.exams=true)")
-
     def set_scale(self,
         z:Tensor, # latents of training images (N,latent_dim)
         u:Tensor, # (N,C,h,w)
@@ -73,6 +62,19 @@ class Prior(nn.Module):
     def scale_z(self, z): return (z - self.z_mean)/self.z_std # to unit variance
     def scale_u(self, u): return (u - self.u_mean)/self.u_std
     def scale_m(self, m): return m*MAP_SCALE
+
+# %% ../nbs/03c_generator.ipynb #toldcd01
+@patch
+def told(self:Prior,
+    c:Tensor,         # codes (B,K)
+    views:Views=None, # of the same women; None: nothing is known
+)->list:              # what the net of z gets beside noise level and codes
+    "What other views say, for a model of examinations; an `InputError` where it is told some and is none."
+    if self.context is not None:
+        return [self.context(c, views and views._replace(z=self.scale_z(views.z)))]
+    if views is None: return []
+    raise InputError("this model draws single images: it can't be told other views of a woman "
+                     "(train it with model.exams=true)")
 
 # %% ../nbs/03c_generator.ipynb #04d000a1
 class Generator(nn.Module):

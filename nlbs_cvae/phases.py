@@ -17,7 +17,8 @@ from .cvae import ConditionalVAE, Draws
 from .findings import flag_loss
 from .diffusion import denoising_loss
 from .generator import Generator
-from .exams import OtherViews
+from .cache import Cache
+from .exams import OtherViews, cache_views, row_batches
 from .losses import PatchDiscriminator, PerceptualLoss, VAELoss, hinge_loss
 
 # %% ../nbs/04a_phases.ipynb #8e59e563
@@ -149,3 +150,16 @@ def forward(self:PriorPhase,
         given.append(p.scale_m(m))
     losses['prior_u'] = loss('u', p.u_net, u, z, *given)
     return dict(loss=sum(losses.values())) | losses
+
+# %% ../nbs/04a_phases.ipynb #exm00024
+@patch
+def know_others(self:PriorPhase,
+    cache:Cache,
+    batch_size:int, # images at a time
+    state:dict,     # checkpoint of this phase, or {}
+    heed=iter,      # batches to the same batches, until somebody asks to stop
+):
+    "Tell each image of other images of its woman from now on."
+    if state: self.load_state_dict(state['model'])
+    self.others = cache_views(cache, self.generator.model.latent_dim).to(self.generator.device)
+    self.others.read(self.generator.model.eval(), heed(row_batches(cache, self.others.rows, batch_size)))

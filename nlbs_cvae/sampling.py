@@ -21,9 +21,10 @@ from .conditions import Conditions
 from .figures import image_grid, new_figure, save_png, show_images, to_uint
 from .dicom import write_dicom, written_side, written_view
 from .generator import Generator
-from .folders import (folder_entries, write_plan, dicom_name, hold_folder, is_our_name, is_ours, png_name,
+from .exams import check_exams
+from .folders import (folder_entries, write_plan, hold_folder, image_name, is_our_name, is_ours,
                                read_images, read_manifest, read_plan)
-from .requests import image_codes, is_table, read_codes
+from .requests import Exam, exam_codes, image_codes, is_table, read_codes
 
 # %% ../nbs/06b_sampling.ipynb #ba9f2e8c
 FORMATS = ('png', 'npy', 'dicom')
@@ -51,18 +52,23 @@ def write_image(
 ):
     "Write image `i` as PNG and DICOM, whichever the plan asks for."
     text = f"model {plan['model'][:12]}, seed {plan['seed']}, image {i}: {image_label(labels)}"
+    who, number, study = i, 0, f'synthetic {i}'
+    if views := plan.get('exams'):
+        who, number = divmod(i, len(views))
+        who, study = f'E{who}', f'exam {who}'
     if 'png' in plan['formats']:
-        save_png(Path(out)/png_name(i), to_uint(x, 16), {'Synthetic': 'yes', 'Software': f'nlbs-cvae {plan["version"]}',
+        save_png(Path(out)/image_name(plan, i, 'png'), to_uint(x, 16), {'Synthetic': 'yes',
+            'Software': f'nlbs-cvae {plan["version"]}',
             'Description': f'SYNTHETIC mammogram, not of a person; {text}', 'Conditions': image_label(labels)})
     if 'dicom' in plan['formats']:
         values = {**plan.get('constants', {}), **labels}
-        write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12,
-                    synthetic=True, laterality=written_side(values.get('laterality')),
+        write_dicom(Path(out)/image_name(plan, i, 'dicom'), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16),
+                    bits=12, synthetic=True, laterality=written_side(values.get('laterality')),
                     view=written_view(values.get('view')),
                     windows=[(2047.5, 4095, 'NORMAL')], description=text, seed=plan['seed'],
-                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}{plan.get('mark', '')}",
-                    patient_name='SYNTHETIC^NOT A PATIENT',
-                    study=f'synthetic {i}', spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
+                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{who}{plan.get('mark', '')}",
+                    patient_name='SYNTHETIC^NOT A PATIENT', study=study, instance=number + 1,
+                    spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
 
 # %% ../nbs/06b_sampling.ipynb #1a6c91a8
 def generate(
@@ -79,12 +85,17 @@ def generate(
     formats=('png',),        # any of 'png', 'npy', 'dicom'
     replace:bool=False,      # take the place of an earlier generation with other settings
     mapping='',              # how an archive's table is read, as in the preparation
+    exam:Exam=None,          # draw `n` examinations, of these views, instead of single images
 )->pd.DataFrame:             # the manifest, a row an image
     "Generate images into a folder, or finish an unfinished one."
     if batch_size < 1: raise InputError(f"batch_size={batch_size}: at least one is needed")
     codes, formats = image_codes(generator.conditions, n, conditions, like, seed, mapping), read_formats(formats)
+    codes, views = exam_codes(generator.conditions, codes, exam) if exam else (codes, [])
+    if exam: check_exams(generator, torch.as_tensor(codes).unflatten(0, (-1, len(views))))
     if 'dicom' in formats: codes = name_views(generator.conditions, codes, seed)
     plan = make_plan(generator, codes, seed, steps, guidance, temperature, formats)
+    if exam: plan['exams'] = views
+    batch_size = max(1, batch_size//max(1, len(views)))*max(1, len(views)) # whole examinations
     with hold_folder(out, plan, replace) as done:
         if done < len(codes) or not _complete(out, range(len(codes)), plan):
             _generate(generator, Path(out), codes, plan, done, batch_size)
@@ -189,9 +200,10 @@ def _open_npy(path, shape):
 # %% ../nbs/06b_sampling.ipynb #6c9234b4a
 def _write_batch(generator, out, rows, codes, plan, npy):
     "Draw images `rows` and write them in every format."
-    with torch.no_grad():
-        x = generator.sample(torch.as_tensor(codes[rows.start:rows.stop]), seed=plan['seed'], offset=rows.start,
-                             steps=plan['steps'], guidance=plan['guidance'], temperature=plan['temperature'])
+    asked, views = torch.as_tensor(codes[rows.start:rows.stop]), plan.get('exams')
+    how = dict(seed=plan['seed'], offset=rows.start) | {k: plan[k] for k in ('steps', 'guidance', 'temperature')}
+    if views: x = generator.complete(asked.unflatten(0, (-1, len(views))), **how).flatten(0, 1)
+    else: x = generator.sample(asked, **how)
     x = x.float().cpu().numpy()[:, 0] # (B,H,W)
     if not np.isfinite(x).all():
         raise InputError(f"images {rows.start} to {rows.stop - 1} came out as not-a-number: the model is damaged, or "
@@ -203,16 +215,16 @@ def _write_batch(generator, out, rows, codes, plan, npy):
 
 def _complete(out, rows, plan):
     "Are all files of images `rows` there?"
-    names = [f(i) for fmt, f in (('png', png_name), ('dicom', dicom_name)) if fmt in plan['formats'] for i in rows]
-    return all((Path(out)/n).exists() for n in names + ['images.npy']*('npy' in plan['formats']))
+    return all((Path(out)/n).exists() for n in {image_name(plan, i, f) for f in plan['formats'] for i in rows})
 
 # %% ../nbs/06b_sampling.ipynb #7183e5c7
 def _finish_folder(out, conditions, codes, plan):
     "Write the contact sheet and the manifest, which says that all is there."
-    names = dict(png=png_name, dicom=dicom_name, npy=lambda i: 'images.npy')
-    names = {f: name for f, name in names.items() if f in plan['formats']}
+    file = partial(image_name, plan)
+    first = min(plan['formats'], key=('png', 'dicom', 'npy').index)
     seeds, ways = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
-    rows = [dict(row=i, file=next(iter(names.values()))(i), **({'dicom': dicom_name(i)} if 'dicom' in names else {}),
+    rows = [dict(row=i, file=file(i, first), **({'dicom': file(i, 'dicom')} if 'dicom' in plan['formats'] else {}),
+                 **({'exam': i//len(plan['exams'])} if 'exams' in plan else {}),
                  **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     save_png(out/'contact_sheet.png', image_grid(read_images(out, pd.DataFrame(rows[:64]))), {'Synthetic': 'yes'})
@@ -310,10 +322,9 @@ def count_files(
 )->dict: # {format: images there}
     "How many images lie in the folder, in each format."
     out, plan = Path(out), read_plan(out)
-    names = dict(png=png_name, dicom=dicom_name)
     def there(f):
         if f == 'npy': return len(np.load(out/'images.npy', mmap_mode='r'))
-        return sum((out/names[f](i)).is_file() for i in range(plan['n']))
+        return sum((out/image_name(plan, i, f)).is_file() for i in range(plan['n']))
     return {f: there(f) for f in plan['formats']}
 
 def count_labels(
@@ -326,6 +337,17 @@ def count_labels(
         values = [v for v in (*c.values, 'any') if v in counts]
         return f'{c.name} ' + (values[0] if len(values) == 1 else ', '.join(f'{v} {counts[v]}' for v in values))
     return '; '.join(map(one, conditions))
+
+# %% ../nbs/06b_sampling.ipynb #exs10000
+def _asked_exam(n, exams, like, exam):
+    "The examination that the command's options ask for; None: single images."
+    if exams is None and exam != Exam():
+        raise InputError("views, sides, left and right belong to examinations: say how many with exams")
+    if exams is None: return None
+    if n is not None: raise InputError(f"n={n} and exams={exams} were both given: ask for images, or for examinations")
+    if exams < 1: raise InputError(f"exams={exams}: ask for at least one examination")
+    if like: raise InputError(f"like={like}: its rows are images; for examinations, give conditions")
+    return exam
 
 # %% ../nbs/06b_sampling.ipynb #420cf9c9
 @command
@@ -343,12 +365,18 @@ def nlbs_generate(
     formats:str='png',      # png, npy, dicom, or several with commas between
     device:str='',          # cpu or cuda (default: a GPU where there is one)
     mapping:str='',         # how the table is read: a packaged name or a YAML file ('': a column a condition)
+    exams:int=None,         # instead of n: number of examinations, several views of one woman each
+    views:str='',           # views of an examination, such as CC,MLO ('': these, or all that the model knows)
+    sides:str='',           # its sides, such as L,R ('': all that the model knows)
+    left:str='',            # conditions of its left side alone, such as cancer=1
+    right:str='',           # conditions of its right side alone
 ):
     "Generate synthetic mammograms, for example: nlbs_generate results/demo out --n 100 --conditions view=MLO,age=62"
     listed = like or is_table(conditions)
-    generator = load_generator(model, device)
+    exam = _asked_exam(n, exams, like, Exam(views, sides, left, right))
+    generator, n = load_generator(model, device), exams if exam else n
     df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
-                  temperature, batch_size, formats, mapping=mapping)
+                  temperature, batch_size, formats, mapping=mapping, exam=exam)
     came = count_files(out)
     print(f"{len(df)} images asked for; "
           f"there are {', '.join(f'{k} {f}' for f, k in came.items())}: {count_labels(df, generator.conditions)}")

@@ -136,7 +136,7 @@ class ModelSettings:
     prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8, le=2**12)
     prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1, le=32)
     prior_width:int = setting(256, "width of the global prior", ge=8, le=2**14)
-    exams:bool = setting(False, "let the prior be told other views of the same woman, so that examinations can be drawn")
+    exams:bool = setting(False, "let the prior be told other views of a woman, so that examinations can be drawn")
 
 # %% ../nbs/00a_settings.ipynb #bb89c428
 @dataclass(frozen=True)

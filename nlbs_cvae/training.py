@@ -6,7 +6,7 @@
 __all__ = ['make_model', 'make_autoencoder_phase', 'weight_schedules', 'make_prior', 'kept_flags', 'run_summary', 'load_best',
            'gallery_rows', 'draw_autoencoder', 'draw_prior', 'condition_sheets', 'make_learner', 'fit_phase',
            'open_data', 'foresight', 'train', 'open_board', 'step_form', 'fit_phases', 'training_batches', 'heeding',
-           'read_others', 'finish_run', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
+           'finish_run', 'model_card', 'read_history', 'plot_history', 'nlbs_train']
 
 # %% ../nbs/04f_training.ipynb #trainingx
 import csv, logging, random, sys
@@ -32,7 +32,6 @@ from .dataset import get_data, get_dls, images_at
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .findings import flag_rates, keep_read_flags, with_findings
 from .generator import Generator, Prior
-from .exams import cache_views, row_batches
 from .losses import PatchDiscriminator, VAELoss
 from .phases import AutoencoderPhase, PriorPhase
 from .learner import Form, PhaseLearner, choose_form, forms
@@ -373,10 +372,9 @@ def fit_phases(
     generator = Generator(model, make_prior(s, model).to(device) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
-        if s.model.exams: read_others(phase, cache, s, state, lambda batches: heeding(batches, stop, group))
+        if s.model.exams: phase.know_others(cache, s.data.batch_size, state, lambda b: heeding(b, stop, group))
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
-        learn = learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps))
-        fit_phase(learn, t.prior_epochs, state)
+        fit_phase(learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps)), t.prior_epochs, state)
     if board: board.close()
     return generator.eval()
 
@@ -400,19 +398,6 @@ def heeding(
         if reason := stop.agreed(group):
             raise Interrupted(f"interrupted by {reason}; the same command goes on from the last checkpoint")
         yield batch
-
-# %% ../nbs/04f_training.ipynb #exm00012
-def read_others(
-    phase:PriorPhase,
-    cache:Cache,
-    s:Settings,
-    state:dict, # checkpoint of this phase, or {}
-    heed,       # batches to the same batches, until somebody asks to stop
-):
-    "Let the phase know the other views of each image's woman."
-    if state: phase.load_state_dict(state['model'])
-    phase.others = cache_views(cache, s.model.latent_dim).to(phase.generator.device)
-    phase.others.read(phase.generator.model.eval(), heed(row_batches(cache, phase.others.rows, s.data.batch_size)))
 
 # %% ../nbs/04f_training.ipynb #a6918aae
 def finish_run(
