@@ -154,8 +154,11 @@ class GlobalPrior(nn.Module):
         z:Tensor,     # noisy, scaled (B,latent_dim)
         sigma:Tensor, # noise level (B,)
         c:Tensor,     # codes (B,K)
+        context:Tensor=None, # what other views of the woman say (B,width), in a model of examinations
     )->Tensor:        # (B,latent_dim)
-        cond, h = F.silu(self.level(sigma) + self.embed(c)), self.start(z)
+        cond, h = self.level(sigma) + self.embed(c), self.start(z)
+        if context is not None: cond, h = cond + context, h + context
+        cond = F.silu(cond)
         for b in self.blocks:
             scale, shift = b['bend'](cond).chunk(2, 1)
             h = h + b['layers'](b['norm'](h)*(1 + scale) + shift)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .core import InputError, command
 from .diffusion import Sampler
-from .requests import is_table
+from .requests import Exam, is_table
 from .sampling import count_files, count_labels, generate, load_generator
 from .counterfactuals import Change, change_images
 
@@ -27,6 +27,17 @@ def refuse_mixed(
     if not from_images and change:
         name, value = next(iter(change.items()))
         raise InputError(f"{name}={value}: it belongs to images that are changed; name them with --from")
+
+# %% ../nbs/06l_generation.ipynb #gnrexam2
+def _asked_exam(n, exams, like, exam):
+    "The examination that the command's options ask for; None: single images."
+    if exams is None and exam != Exam():
+        raise InputError("views, sides, left and right belong to examinations: say how many with exams")
+    if exams is None: return None
+    if n is not None: raise InputError(f"n={n} and exams={exams} were both given: ask for images, or for examinations")
+    if exams < 1: raise InputError(f"exams={exams}: ask for at least one examination")
+    if like: raise InputError(f"like={like}: its rows are images; for examinations, give conditions")
+    return exam
 
 # %% ../nbs/06l_generation.ipynb #gnr0005
 @command
@@ -50,19 +61,25 @@ def nlbs_generate(
     finding:str='',         # with --from: 'none': no finding; 'top,left,bottom,right', a point or a mask: one put there
     keep_z:bool=False,      # with --from: only the texture heeds the change, the outline stays
     allow_real_sources:bool=False, # with --from: real women's images may be used, and the result shows them
+    exams:int=None,         # instead of n: number of examinations, several views of one woman each
+    views:str='',           # views of an examination, such as CC,MLO ('': these, or all that the model knows)
+    sides:str='',           # its sides, such as L,R ('': all that the model knows)
+    left:str='',            # conditions of its left side alone, such as cancer=1
+    right:str='',           # conditions of its right side alone
 ):
     """Generate synthetic mammograms, for example: nlbs_generate results/demo out --n 100 --conditions view=MLO,age=62;
     or images with one thing changed: --from_images breasts --conditions density=4 --allow_real_sources"""
     listed, usual = like or is_table(conditions), dict(seed=0, temperature=1., known='any')
     said = lambda **kw: {k: v for k, v in kw.items() if v not in ('', None, False, usual.get(k))}
-    refuse_mixed(from_images, said(like=like, mapping=mapping, seed=seed, temperature=temperature),
+    refuse_mixed(from_images, said(like=like, mapping=mapping, seed=seed, temperature=temperature, exams=exams),
                  said(known=known, finding=finding, keep_z=keep_z, allow_real_sources=allow_real_sources))
-    generator = load_generator(model, device)
+    exam = _asked_exam(n, exams, like, Exam(views, sides, left, right))
+    generator, n = load_generator(model, device), exams if exam else n
     if from_images:
         change = Change(generator, conditions, finding, keep_z, Sampler(steps, guidance))
         df = change_images(change, out, from_images, known, n, formats, min(batch_size, 8), maps, allow_real_sources)
     else: df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
-                        temperature, batch_size, formats, mapping=mapping, maps=maps)
+                        temperature, batch_size, formats, mapping=mapping, maps=maps, exam=exam)
     report_folder(generator, out, df)
 
 # %% ../nbs/06l_generation.ipynb #gnr0006

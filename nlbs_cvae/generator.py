@@ -18,6 +18,7 @@ from . import __version__
 from .core import InputError, open_regular, read_json, sha256, write_atomic, write_json
 from .settings import make_settings
 from .conditions import Conditions
+from .views import ContextEmbedder, Views
 from .cvae import ConditionalVAE, Draws
 from .findings import model_from
 from .diffusion import GlobalPrior, GridPrior, Sampler, denoise
@@ -35,9 +36,10 @@ class Prior(nn.Module):
         blocks:int=1,    # its residual blocks a size
         width:int=256,   # of the global prior
         map_shape=None,  # flags, height, width of m; None: no m
+        exams:bool=False, # z may be told other views of the same woman
     ):
         super().__init__()
-        self.config = dict(channels=channels, blocks=blocks, width=width)
+        self.config = dict(channels=channels, blocks=blocks, width=width) | (dict(exams=True) if exams else {})
         c_u, flags = grid_shape[0], map_shape[0] if map_shape else 0
         self.z_net = GlobalPrior(sizes, latent_dim, width)
         self.u_net = GridPrior(sizes, grid_shape, c_u + flags, latent_dim, channels, blocks)
@@ -45,6 +47,7 @@ class Prior(nn.Module):
         for name, shape in (('z', (1, latent_dim)), ('u', (1, grid_shape[0], 1, 1))):
             self.register_buffer(f'{name}_mean', torch.zeros(shape))
             self.register_buffer(f'{name}_std', torch.ones(shape))
+        self.context = ContextEmbedder(sizes, latent_dim, width) if exams else None
 
     def set_scale(self,
         z:Tensor, # latents of training images (N,latent_dim)
@@ -59,6 +62,19 @@ class Prior(nn.Module):
     def scale_z(self, z): return (z - self.z_mean)/self.z_std # to unit variance
     def scale_u(self, u): return (u - self.u_mean)/self.u_std
     def scale_m(self, m): return m*MAP_SCALE
+
+# %% ../nbs/03c_generator.ipynb #toldcd01
+@patch
+def told(self:Prior,
+    c:Tensor,         # codes (B,K)
+    views:Views=None, # of the same women; None: nothing is known
+)->list:              # what the net of z gets beside noise level and codes
+    "What other views say, for a model of examinations; an `InputError` where it is told some and is none."
+    if self.context is not None:
+        return [self.context(c, views and views._replace(z=self.scale_z(views.z)))]
+    if views is None: return []
+    raise InputError("this model draws single images: it can't be told other views of a woman "
+                     "(train it with model.exams=true)")
 
 # %% ../nbs/03c_generator.ipynb #04d000a1
 class Generator(nn.Module):
@@ -103,10 +119,12 @@ def denoiser(self:Generator,
     z:Tensor=None,         # for m and u: what is decided before them (B,latent_dim)
     grid_mean:Tensor=None, # and the grid that z lays out (B,C,h,w)
     m:Tensor=None,         # for u, in a model that draws maps (B,F,h,w)
+    views:Views=None,      # for z, in a model of examinations: what is known of the women
 ):                         # (noisy scaled latents, sigma (B,)) to clean ones
     "What a sampler follows: the denoiser of a latent, told what is drawn before it."
     p = self.prior
-    given = [] if name == 'z' else [p.scale_z(z), p.scale_u(grid_mean)] + ([] if m is None else [p.scale_m(m)])
+    given = p.told(codes, views) if name == 'z' else [p.scale_z(z), p.scale_u(grid_mean)]
+    if m is not None: given.append(p.scale_m(m))
     return _denoiser(sampler, getattr(p, f'{name}_net'), codes, self.model.embed.unknown, *given)
 
 # %% ../nbs/03c_generator.ipynb #inv00002
@@ -116,10 +134,12 @@ def sample_z(self:Generator,
     codes:Tensor, # (B,K)
     noise:Tensor, # standard normal numbers (B,latent_dim)
     sampler:Sampler=Sampler(),
+    views:Views=None, # of the same women, for a model of examinations
 )->Tensor:        # (B,latent_dim)
-    "z from p(z|c)."
+    "z from p(z|c), or p(z|c,views)."
     if self.prior is None: return noise
-    return sampler.slow()(self.denoiser('z', codes, sampler.slow()), noise)*self.prior.z_std + self.prior.z_mean
+    net = self.denoiser('z', codes, sampler.slow(), views=views)
+    return sampler.slow()(net, noise)*self.prior.z_std + self.prior.z_mean
 
 @patch
 @torch.no_grad()
@@ -291,7 +311,7 @@ def _check_config(
         if not isinstance(config[k], kind): raise InputError(f"{k}={config[k]!r} is of the wrong kind")
     conditions, model, prior = Conditions.from_dict(config['conditions']), config['model'], config['prior'] or {}
     _same_keys('model.', model, ('sizes', 'resolution', *_MODEL), ['flags'])
-    if config['prior'] is not None: _same_keys('prior.', prior, _PRIOR)
+    if config['prior'] is not None: _same_keys('prior.', prior, _PRIOR, ['exams'])
     if model['sizes'] != conditions.sizes:
         raise InputError(f"model.sizes={model['sizes']!r}: these conditions have sizes {conditions.sizes}")
     _check_flags(model.get('flags', []), conditions)
@@ -300,7 +320,7 @@ def _check_config(
 # %% ../nbs/03c_generator.ipynb #spl00015
 def _check_numbers(model, prior):
     "An `InputError` for a number outside of the limits of its setting, or of another kind."
-    numbers = {k: model[k] for k in _MODEL} | {f'prior_{k}': v for k, v in prior.items()}
+    numbers = {k: model[k] for k in _MODEL} | {k if k == 'exams' else f'prior_{k}': v for k, v in prior.items()}
     s = make_settings(dict(data=dict(resolution=model['resolution']), model=numbers))
     for k, v in numbers.items():
         if type(v) is not type(was := getattr(s.model, k)) and not (type(v) is int and type(was) is float):

@@ -17,6 +17,8 @@ from .cvae import ConditionalVAE, Draws, Output
 from .findings import flag_loss
 from .diffusion import denoising_loss
 from .generator import Generator
+from .cache import Cache
+from .exams import OtherViews, cache_views, row_batches
 from .losses import PatchDiscriminator, PerceptualLoss, VAELoss, hinge_loss
 
 # %% ../nbs/04a_phases.ipynb #8e59e563
@@ -117,9 +119,10 @@ class PriorPhase(nn.Module):
     "Losses of the priors on a batch; the autoencoder gives the latents and doesn't learn."
     def __init__(self,
         generator:Generator, # with a prior
+        others:OtherViews=None, # of the same women, for a model of examinations
     ):
         super().__init__()
-        self.generator = generator
+        self.generator, self.others = generator, others
         generator.model.requires_grad_(False)
 
     def train(self, mode:bool=True):
@@ -157,9 +160,11 @@ def forward(self:PriorPhase,
     draws:Draws,  # the noise
 )->dict:          # loss, prior_z, prior_u and, with maps, prior_m
     model, p = self.generator.model, self.generator.prior
+    own, views = self.others.draw(codes, draws) if self.others else (None, None)
     if self.training:
         chance = draws.uniform('hide', (codes.shape[1] + 1,))
-        codes = hide_conditions(codes, model.embed.unknown, chance, model.cond_dropout)
+        hide = partial(hide_conditions, unknown=model.embed.unknown, chance=chance, p=model.cond_dropout)
+        codes, views = hide(codes), views and views.with_codes(hide) # what isn't known of a woman isn't of her others
     z, u, grid_mean, m = self.latents(x, codes, draws)
     z, u, given = p.scale_z(z), p.scale_u(u), [p.scale_u(grid_mean)]
     def loss(name, net, x, *given, times=1):
@@ -167,9 +172,22 @@ def forward(self:PriorPhase,
         again = partial(torch.repeat_interleave, repeats=times, dim=0)
         return denoising_loss(net, again(x), level.flatten(), noise.flatten(0, 1), again(codes),
                               *map(again, given)).mean()
-    losses = dict(prior_z=loss('z', p.z_net, z, times=8))
+    losses = dict(prior_z=loss('z', p.z_net, z if own is None else p.scale_z(own), *p.told(codes, views), times=8))
     if m is not None:
         losses['prior_m'] = loss('m', p.m_net, p.scale_m(m), z, *given)
         given.append(p.scale_m(m))
     losses['prior_u'] = loss('u', p.u_net, u, z, *given)
     return dict(loss=sum(losses.values())) | losses
+
+# %% ../nbs/04a_phases.ipynb #exm00024
+@patch
+def know_others(self:PriorPhase,
+    cache:Cache,
+    batch_size:int, # images at a time
+    state:dict,     # checkpoint of this phase, or {}
+    heed=iter,      # batches to the same batches, until somebody asks to stop
+):
+    "Tell each image of other images of its woman from now on."
+    if state: self.load_state_dict(state['model'])
+    self.others = cache_views(cache, self.generator.model.latent_dim).to(self.generator.device)
+    self.others.read(self.generator.model.eval(), heed(row_batches(cache, self.others.rows, batch_size)))

@@ -24,9 +24,10 @@ from .figures import image_grid, new_figure, save_png, show_images, to_uint
 from .dicom import write_dicom, written_side, written_view
 from .generator import Generator
 from .masks import Finding, coco, findings_on, write_seg
-from .folders import (folder_entries, write_plan, dicom_name, hold_folder, is_our_name, is_ours, mask_name,
-                               png_name, read_images, read_manifest, read_plan, seg_name)
-from .requests import image_codes, read_codes
+from .exams import check_exams
+from .folders import (folder_entries, write_plan, hold_folder, image_name, is_our_name, is_ours, mask_name,
+                               read_images, read_manifest, read_plan, seg_name)
+from .requests import Exam, exam_codes, image_codes, read_codes
 
 # %% ../nbs/06b_sampling.ipynb #ba9f2e8c
 FORMATS = ('png', 'npy', 'dicom')
@@ -60,19 +61,25 @@ def write_image(
     text = f"model {plan['model'][:12]}, seed {plan['seed']}, image {i}: {image_label(labels)}"
     if of: text = f'COUNTERFACTUAL of {MADE_FROM[of[i]]}; {text}'
     real, about = of and of[i] == 'real', {'Source': of[i]} if of else {}
+    who, number, study = i, 0, f'synthetic {i}'
+    if views := plan.get('exams'):
+        who, number = divmod(i, len(views))
+        who, study = f'E{who}', f'exam {who}'
     if 'png' in plan['formats']:
-        save_png(Path(out)/png_name(i), to_uint(x, 16), {'Synthetic': 'yes', 'Software': f'nlbs-cvae {plan["version"]}',
+        save_png(Path(out)/image_name(plan, i, 'png'), to_uint(x, 16), {
+            'Synthetic': 'yes', 'Software': f'nlbs-cvae {plan["version"]}',
             'Description': f"SYNTHETIC mammogram, {'' if real else 'not of a person, '}not for diagnosis; {text}",
             'Conditions': image_label(labels), **about})
     if 'dicom' in plan['formats']:
         values = {**plan.get('constants', {}), **labels}
-        write_dicom(Path(out)/dicom_name(i), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16), bits=12,
-                    synthetic=True, laterality=written_side(values.get('laterality')),
+        write_dicom(Path(out)/image_name(plan, i, 'dicom'), np.rint(to_uint(x, 16)*(4095/65535)).astype(np.uint16),
+                    bits=12, synthetic=True, laterality=written_side(values.get('laterality')),
                     view=written_view(values.get('view')),
                     windows=[(2047.5, 4095, 'NORMAL')], description=text, seed=plan['seed'],
-                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{i}{plan.get('mark', '')}",
+                    patient_id=f"SYNTHETIC-{plan['model'][:8]}-{plan['seed']}-{who}{plan.get('mark', '')}",
                     patient_name=f"SYNTHETIC^{'FROM A REAL IMAGE' if real else 'NOT A PATIENT'}",
-                    study=f'synthetic {i}', spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
+                    study=study, instance=number + 1,
+                    spacing=(240/x.shape[0],)*2) # mm, nominal: a detector is about 240 mm high
 
 # %% ../nbs/06b_sampling.ipynb #1a6c91a8
 def generate(
@@ -90,11 +97,17 @@ def generate(
     replace:bool=False,      # take the place of an earlier generation with other settings
     mapping='',              # how an archive's table is read, as in the preparation
     maps:bool=False,         # write where findings were drawn: masks, boxes in COCO's form, with DICOM files a SEG
+    exam:Exam=None,          # draw `n` examinations, of these views, instead of single images
 )->pd.DataFrame:             # the manifest, a row an image
     "Generate images into a folder, or finish an unfinished one."
     codes, formats = image_codes(generator.conditions, n, conditions, like, seed, mapping), read_formats(formats)
+    codes, views = exam_codes(generator.conditions, codes, exam) if exam else (codes, [])
+    if exam: check_exams(generator, torch.as_tensor(codes).unflatten(0, (-1, len(views))))
+    if exam and maps: raise InputError("maps=True: places of findings are written for single images, not for exams")
     if 'dicom' in formats: codes = name_views(generator.conditions, codes, seed)
     plan = make_plan(generator, codes, seed, steps, guidance, temperature, formats, maps)
+    if exam and batch_size > 0: # whole examinations
+        plan['exams'], batch_size = views, max(1, batch_size//len(views))*len(views)
     if maps and 'dicom' in formats and not find_spec('highdicom'):
         print("dicom: findings are in masks/ and findings.json alone; a DICOM SEG needs highdicom: "
               "pip install 'nlbs-cvae[seg]'")
@@ -103,7 +116,8 @@ def generate(
 def _from_noise(generator, codes, plan, rows):
     "Images `rows` from noise, and their maps where the plan asks for them."
     ask = {k: plan[k] for k in ('seed', 'steps', 'guidance', 'temperature')}
-    some = torch.as_tensor(codes[rows.start:rows.stop])
+    some, views = torch.as_tensor(codes[rows.start:rows.stop]), plan.get('exams')
+    if views: return generator.complete(some.unflatten(0, (-1, len(views))), offset=rows.start, **ask).flatten(0, 1), None
     if plan.get('maps'): return generator.sample_with_maps(some, offset=rows.start, **ask)
     return generator.sample(some, offset=rows.start, **ask), None
 
@@ -241,8 +255,7 @@ def _write_batch(generator, out, rows, codes, plan, draw, npy):
 
 def _complete(out, rows, plan):
     "Are all files of images `rows` there?"
-    names = [f(i) for fmt, f in (('png', png_name), ('dicom', dicom_name)) if fmt in plan['formats'] for i in rows]
-    return all((Path(out)/n).exists() for n in names + ['images.npy']*('npy' in plan['formats']))
+    return all((Path(out)/n).exists() for n in {image_name(plan, i, f) for f in plan['formats'] for i in rows})
 
 # %% ../nbs/06b_sampling.ipynb #smp0007
 def write_masks(
@@ -259,7 +272,7 @@ def write_masks(
             'Synthetic': 'yes', 'Scores': json.dumps([f.score for f in mine]),
             'Description': f'where the SYNTHETIC image {i} has findings: {flag}'})
     if findings and 'dicom' in plan['formats'] and find_spec('highdicom'):
-        write_seg(Path(out)/seg_name(i), Path(out)/dicom_name(i), findings)
+        write_seg(Path(out)/seg_name(i), Path(out)/image_name(plan, i, 'dicom'), findings)
 
 def read_masks(
     out,   # folder
@@ -280,10 +293,11 @@ def read_masks(
 # %% ../nbs/06b_sampling.ipynb #7183e5c7
 def _finish_folder(out, conditions, codes, plan):
     "Write the contact sheet and the manifest, which says that all is there."
-    names = dict(png=png_name, dicom=dicom_name, npy=lambda i: 'images.npy')
-    names = {f: name for f, name in names.items() if f in plan['formats']}
+    file = partial(image_name, plan)
+    first = min(plan['formats'], key=('png', 'dicom', 'npy').index)
     seeds, ways = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
-    rows = [dict(row=i, file=next(iter(names.values()))(i), **({'dicom': dicom_name(i)} if 'dicom' in names else {}),
+    rows = [dict(row=i, file=file(i, first), **({'dicom': file(i, 'dicom')} if 'dicom' in plan['formats'] else {}),
+                 **({'exam': i//len(plan['exams'])} if 'exams' in plan else {}),
                  **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     of = {'Source': 'real'} if 'real' in plan.get('made_from', ()) else {}
@@ -385,10 +399,9 @@ def count_files(
 )->dict: # {format: images there}
     "How many images lie in the folder, in each format."
     out, plan = Path(out), read_plan(out)
-    names = dict(png=png_name, dicom=dicom_name)
     def there(f):
         if f == 'npy': return len(np.load(out/'images.npy', mmap_mode='r'))
-        return sum((out/names[f](i)).is_file() for i in range(plan['n']))
+        return sum((out/image_name(plan, i, f)).is_file() for i in range(plan['n']))
     return {f: there(f) for f in plan['formats']}
 
 def count_labels(

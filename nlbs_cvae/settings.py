@@ -137,6 +137,7 @@ class ModelSettings:
     prior_channels:int = setting(64, "width of the texture prior at the grid's size", ge=8, le=2**12)
     prior_blocks:int = setting(1, "residual blocks at each size of the texture prior", ge=1, le=32)
     prior_width:int = setting(256, "width of the global prior", ge=8, le=2**14)
+    exams:bool = setting(False, "let the prior be told other views of a woman, so that examinations can be drawn")
 
 # %% ../nbs/00a_settings.ipynb #bb89c428
 @dataclass(frozen=True)
@@ -363,6 +364,9 @@ def _together(s):
     cell_size(s.data.shape, s.model.grid_factor)
     if s.training.num_epochs == 0:
         raise InputError("setting training.num_epochs=0: it must be at least 1, or -1: as many as the recipe says")
+    if s.model.exams and (s.model.levels == 1 or s.data.patch_size):
+        raise InputError("setting model.exams=true: examinations are of whole images and have a learned prior; "
+                         "it needs model.levels=2 and data.patch_size=0")
     if s.training.perceptual_weight and not s.training.adversarial_weight:
         raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: "
                          "it needs the features of a discriminator; give training.adversarial_weight more than 0")

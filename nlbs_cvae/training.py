@@ -81,7 +81,7 @@ def make_prior(
     "The learned prior of a model of two levels, its weights a function of the seed."
     torch.manual_seed(s.training.seed + 1)
     return Prior(model.config['sizes'], model.grid_shape, model.latent_dim, s.model.prior_channels,
-                 s.model.prior_blocks, s.model.prior_width, model.map_shape)
+                 s.model.prior_blocks, s.model.prior_width, model.map_shape, s.model.exams)
 
 # %% ../nbs/04f_training.ipynb #house015
 def kept_flags(
@@ -374,6 +374,7 @@ def fit_phases(
     generator = Generator(model, make_prior(s, model).to(device) if two else None, conditions)
     if two:
         phase = PriorPhase(generator)
+        if s.model.exams: phase.know_others(cache, s.data.batch_size, state, lambda b: heeding(b, stop, group))
         if not state: phase.set_scale(heeding(training_batches(cache, s.data.batch_size), stop, group), t.seed)
         fit_phase(learner(phase, 'prior', draw_prior(x, codes, t.seed, s.evaluation.steps)), t.prior_epochs, state)
     if board: board.close()
