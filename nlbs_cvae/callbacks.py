@@ -187,17 +187,19 @@ def rest_encoder(
     phase.settle(batches, noise)
 
 class EncoderRest(Callback):
-    "Lets the encoder rest once the discriminator plays."
+    "Lets the encoder of two levels rest once the discriminator plays."
     order = 1 # after `AdversarialStart`
     def __init__(self,
         batches,        # () to training batches
-        noise:float=.5, # in u
+        noise:float=.5, # in u; 0: it learns to the end
     ): self.batches, self.noise = batches, noise
     def before_fit(self): self.model.settled = bool(self.model.model.u_noise) # of a run that goes on
     def before_batch(self):
-        if not self.training or self.model.settled or not self.model.adversarial_weight: return
+        phase = self.model
+        if not (self.training and self.noise and phase.model.levels == 2 and phase.adversarial_weight): return
+        if phase.settled: return
         ema = getattr(self.learn, 'averaged_weights', None)
-        rest_encoder(self.model, ema and ema.average, self.batches(), self.noise)
+        rest_encoder(phase, ema and ema.average, self.batches(), self.noise)
 
 
 # %% ../nbs/04c_callbacks.ipynb #823099c4

@@ -52,6 +52,8 @@ def image_name(
     if not (views := plan.get('exams')): return dict(png=png_name, dicom=dicom_name)[format](i)
     return f"exam_{i//len(views):06d}/{views[i%len(views)]}.{dict(png='png', dicom='dcm')[format]}"
 
+
+# %% ../nbs/06_folders.ipynb #fldnames
 _FIXED = ('generation.json', 'manifest.csv', 'contact_sheet.png', 'findings.json', 'images.npy', 'lock.json', '.lock')
 _LITTER = re.compile(r'\.DS_Store|Thumbs\.db|desktop\.ini|\._.*', re.IGNORECASE) # what file managers leave behind
 

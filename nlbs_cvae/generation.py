@@ -73,13 +73,12 @@ def nlbs_generate(
     said = lambda **kw: {k: v for k, v in kw.items() if v not in ('', None, False, usual.get(k))}
     refuse_mixed(from_images, said(like=like, mapping=mapping, seed=seed, temperature=temperature, exams=exams),
                  said(known=known, finding=finding, keep_z=keep_z, allow_real_sources=allow_real_sources))
-    exam = _asked_exam(n, exams, like, Exam(views, sides, left, right))
-    generator, n = load_generator(model, device), exams if exam else n
+    exam, generator = _asked_exam(n, exams, like, Exam(views, sides, left, right)), load_generator(model, device)
     if from_images:
         change = Change(generator, conditions, finding, keep_z, Sampler(steps, guidance))
         df = change_images(change, out, from_images, known, n, formats, min(batch_size, 8), maps, allow_real_sources)
-    else: df = generate(generator, out, 64 if n is None and not listed else n, conditions, like, seed, steps, guidance,
-                        temperature, batch_size, formats, mapping=mapping, maps=maps, exam=exam)
+    else: df = generate(generator, out, exams or (64 if n is None and not listed else n), conditions, like, seed, steps,
+                        guidance, temperature, batch_size, formats, mapping=mapping, maps=maps, exam=exam)
     report_folder(generator, out, df)
 
 # %% ../nbs/06l_generation.ipynb #gnr0006

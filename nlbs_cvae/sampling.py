@@ -117,7 +117,8 @@ def _from_noise(generator, codes, plan, rows):
     "Images `rows` from noise, and their maps where the plan asks for them."
     ask = {k: plan[k] for k in ('seed', 'steps', 'guidance', 'temperature')}
     some, views = torch.as_tensor(codes[rows.start:rows.stop]), plan.get('exams')
-    if views: return generator.complete(some.unflatten(0, (-1, len(views))), offset=rows.start, **ask).flatten(0, 1), None
+    if views: # of a woman, one after the other
+        return generator.complete(some.unflatten(0, (-1, len(views))), offset=rows.start, **ask).flatten(0, 1), None
     if plan.get('maps'): return generator.sample_with_maps(some, offset=rows.start, **ask)
     return generator.sample(some, offset=rows.start, **ask), None
 

@@ -363,8 +363,7 @@ def fit_phases(
     if state.get('phase') != 'prior':
         phase = make_autoencoder_phase(s, model).to(device)
         phase.adversarial_weight = t.adversarial_weight # for the trial; the schedule begins it at 0
-        rest = EncoderRest(partial(training_batches, cache, most=1024), t.grid_noise)
-        moves = *weight_schedules(t), *[rest]*(s.model.levels == 2 and t.grid_noise > 0)
+        moves = *weight_schedules(t), EncoderRest(partial(training_batches, cache, most=1024), t.grid_noise)
         learn = learner(phase, 'autoencoder', draw_autoencoder(x, codes, t.seed), moves, watches(model, cache, board))
         fit_phase(learn, t.num_epochs, state)
         rows, state = learn.history.rows, {}
