@@ -167,7 +167,11 @@ def _already(dest, asked):
     if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False
     if not (dest/'phantom.json').is_file():
         raise InputError(f"{dest}: exists and is no phantom archive; name another folder, or remove it")
-    made = read_json(dest/'phantom.json').get('parameters', {})
+    about = read_json(dest/'phantom.json')
+    made = about.get('parameters') if isinstance(about, dict) else None
+    if not isinstance(made, dict):
+        raise InputError(f"{dest}: its phantom.json is not that of a phantom archive; "
+                         "name another folder, or remove it")
     other = '; '.join(f'{k} {made.get(k)}, not {v}' for k, v in asked.items() if made.get(k) != v)
     if other: raise InputError(f"{dest}: holds a phantom archive with {other}; name another folder, or remove it")
     return True
@@ -179,7 +183,7 @@ def _clear_leftovers(dest):
     "Remove what killed processes of this machine left of the same archive."
     for part in dest.parent.glob(f'.{glob.escape(dest.name)}.*.part'):
         pid = part.name.removeprefix(f'.{dest.name}.').split('@')[0]
-        ours = pid.isdigit() and part.name.startswith(_part_prefix(dest, pid))
+        ours = pid.isdecimal() and part.name.startswith(_part_prefix(dest, pid))
         if ours and not is_running(int(pid)): shutil.rmtree(part, ignore_errors=True)
 
 # %% ../nbs/01f_phantom_archive.ipynb #2ccc73df

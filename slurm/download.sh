@@ -8,8 +8,8 @@
 #   --site NAME      profile in slurm/sites/, or a file: host, user, folders
 #   --checkpoints    the checkpoints too (they are most of a run's size; the finished model comes anyway)
 #   --private        also private/ (paths, messages in full), galleries/private/ (real images and reconstructions of them), features
-#                    of real images, a report that shows real images (one made with --public comes anyway), and SLURM's logs, which name
-#                    nodes and folders
+#                    and latents of real images, a report that shows real images (one made with --public comes anyway), and SLURM's
+#                    logs, which name nodes and folders
 #   --to DIR         folder for the runs (default: results)
 #   --tries N        attempts when the connection breaks (default: 10); each goes on in the middle of a file
 #   --no-check       leave out the second pass, which compares checksums at both ends
@@ -28,7 +28,7 @@ shift "$taken"
 rules=(--exclude=/lock.json --exclude=/stop --exclude='.*.tmp' --exclude=.rsync-partial/)
 if [[ -z $checkpoints ]]; then rules+=(--exclude=/checkpoints/); fi
 if [[ -z $private ]]; then # a folder's file .private lists what stays; the sheets of older runs lie beside the samples
-    rules+=(--exclude=private/ --exclude='/logs/*.out' --exclude=/metrics/features/ --filter=':- .private')
+    rules+=(--exclude=private/ --exclude='/logs/*.out' --exclude=/metrics/features/ --exclude='latents_*.npz' --filter=':- .private')
     for name in originals reconstructions findings; do rules+=(--exclude="/galleries/*/$name.png"); done
 fi
 for run in "$@"; do named run "$run"; done

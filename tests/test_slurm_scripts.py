@@ -514,7 +514,8 @@ def test_what_shows_women_stays(ssh, tmp_path):
     "Real images, what names women, and a report with real images come only when asked for."
     there, here = ssh.far/'nlbs-cvae'/'results'/'first', tmp_path/'results'
     private = ('private/errors.txt', 'private/places.yaml', 'galleries/private/final_samples/originals.png', 'galleries/epoch_010/originals.png',
-               'galleries/final_samples/reconstructions.png', 'metrics/evaluation_report.pdf', 'metrics/features/a.npy')
+               'galleries/final_samples/reconstructions.png', 'metrics/evaluation_report.pdf', 'metrics/features/a.npy',
+               'encoded/latents_000000.npz', 'encoded/private/sources.csv')
     public = ('status.json', 'galleries/final_samples/samples.png', 'metrics/fid_scores.json', 'metrics/.private', 'metrics/valid/evaluation_report.pdf')
     for name in private + public:
         (there/name).parent.mkdir(parents=True, exist_ok=True)
