@@ -40,6 +40,23 @@ def model(tmp_path_factory):
     Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32), conditions).eval().save(folder)
     return folder
 
+@pytest.fixture(scope='module')
+def exam_model(tmp_path_factory):
+    "The folder of an untrained model of examinations, whose views hear of each other."
+    import torch
+    from nlbs_cvae.cvae import ConditionalVAE
+    from nlbs_cvae.conditions import Condition, Conditions
+    from nlbs_cvae.generator import Generator, Prior
+    conditions = Conditions([Condition('view', ('CC', 'MLO'), counts=(9, 9, 0)), Condition('laterality', ('L', 'R'), counts=(9, 9, 0)),
+                             Condition('cancer', ('0', '1'), counts=(9, 9, 0))])
+    vae = ConditionalVAE(conditions.sizes, (64, 64), 8, channels=8, cond_dim=16)
+    gen = Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32, exams=True), conditions).eval()
+    for name, w in gen.prior.named_parameters():
+        if w.ndim > 1 and name.startswith(('z_net', 'context')): torch.nn.init.normal_(w, std=.1)
+    folder = tmp_path_factory.mktemp('exam_model')
+    gen.save(folder)
+    return folder
+
 def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
 
 def test_killed_and_gone_on_with(start, call, model, tmp_path):
@@ -54,6 +71,40 @@ def test_killed_and_gone_on_with(start, call, model, tmp_path):
         assert not (tmp_path/'cut'/'manifest.csv').exists()
     assert call(model, tmp_path/'cut', *ask)[0] == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
+
+def test_examinations_killed_and_gone_on_with(start, call, exam_model, tmp_path):
+    import pydicom
+    ask = ['--exams', 12, '--left', 'cancer=1', '--steps', 8, '--batch_size', 8, '--formats', 'png,dicom', '--device', 'cpu']
+    status, out, err = call(exam_model, tmp_path/'whole', *ask)
+    assert status == 0 and '48 png, 48 dicom' in out, err
+    p = start(exam_model, tmp_path/'cut', *ask)
+    while p.poll() is None and len(list((tmp_path/'cut').glob('exam_*/*.png'))) < 10: time.sleep(.01)
+    p.send_signal(signal.SIGKILL)
+    p.communicate()
+    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    assert not (tmp_path/'cut'/'manifest.csv').exists()
+    assert call(exam_model, tmp_path/'cut', *ask)[0] == 0
+    assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
+    studies = {}
+    for path in (tmp_path/'cut').glob('exam_*/*.dcm'):
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        studies.setdefault(ds.StudyInstanceUID, []).append((ds.PatientID, ds.SeriesInstanceUID, int(ds.InstanceNumber), ds.ImageLaterality, ds.ViewPosition))
+    assert len(studies) == 12
+    for views in studies.values():
+        assert len({v[:2] for v in views}) == 1
+        assert sorted(v[2:] for v in views) == [(1, 'R', 'CC'), (2, 'L', 'CC'), (3, 'R', 'MLO'), (4, 'L', 'MLO')]
+
+@pytest.mark.parametrize('args, word', [(['--exams', 2, '--n', 3], 'exams=2'), (['--views', 'CC'], 'say how many with exams'), (['--exams', 2, '--views', 'CC,CC'], 'twice'),
+                                        (['--exams', 2, '--conditions', 'view=CC'], 'view is asked for'), (['--exams', 2, '--left', 'view=CC'], "a woman's"),
+                                        (['--exams', 2, '--like', 'x.csv'], 'its rows are images')])
+def test_what_is_no_examination(call, exam_model, tmp_path, args, word):
+    status, out, err = call(exam_model, tmp_path/'out', *args)
+    assert status == 1 and word in err and 'Traceback' not in err and len(err.splitlines()) <= 2, err
+    assert not (tmp_path/'out').exists()
+
+def test_single_images_make_no_examination(call, model, tmp_path):
+    status, out, err = call(model, tmp_path/'out', '--exams', 2)
+    assert status == 1 and 'model.exams=true' in err and len(err.splitlines()) <= 2 and not (tmp_path/'out').exists(), err
 
 def test_foreign_folder_is_left_alone(call, model, tmp_path):
     (tmp_path/'holiday.jpg').write_bytes(b'sea')
