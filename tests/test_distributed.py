@@ -3,7 +3,7 @@ import json, signal
 
 import pytest
 from test_end_to_end import no_loopback
-from training_runs import SLOW, Runs, differences, left
+from training_runs import SLOW, Runs, differences, history, left
 
 pytestmark = pytest.mark.skipif(no_loopback(), reason='no loopback network here, through which the processes would talk')
 
@@ -84,6 +84,21 @@ def test_goes_on_with_another_number(runs, pair):
     assert a.keys() == b.keys()
     name = '/states/last.pth/callbacks/averaged_weights/average/0'
     assert (a[name] - b[name]).abs().max() < 1e-4
+
+def test_examinations(runs):
+    "Two processes tell each image of the same others as one does; killed in the second phase, they go on to the very same."
+    exams = 'model.exams=true'
+    procs = [runs.start('exams_one', exams), *runs.together('exams_two', exams)]
+    assert [p.wait(SLOW) for p in procs] == [0, 0, 0], ''.join(p.out.read_text()[-2000:] for p in procs)
+    one, two = (history(runs.folder(run)) for run in ('exams_one', 'exams_two'))
+    pairs = [(a[k], b[k]) for a, b in zip(one, two) for k in a if k.endswith('prior_z')]
+    assert len(pairs) == 4 and all(a == pytest.approx(b, rel=1e-3) for a, b in pairs), pairs
+    procs = runs.together('exams_cut', exams)
+    assert runs.await_saves('exams_cut', 13, procs)
+    runs.strike('exams_cut', signal.SIGKILL, procs)
+    assert runs.status('exams_cut')['phase'] == 'prior'
+    assert [p.wait(SLOW) for p in runs.together('exams_cut', exams)] == [0, 0]
+    assert differences(runs.folder('exams_two'), runs.folder('exams_cut')) == []
 
 def test_one_fails(runs):
     "Without a word, and with one: the other ends too and says why."
