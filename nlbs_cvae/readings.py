@@ -15,7 +15,8 @@ from .measure import Evaluation, read_metrics
 from .layout import new_page, plain_axes, put_table, put_text
 
 # %% ../nbs/06o_readings.ipynb #readings2
-RATING = {(answer, c): c - .5 if answer == 'synthetic' else .5 - c for answer in ('real', 'synthetic') for c in (1, 2, 3)}
+RATING = {(answer, c): c - .5 if answer == 'synthetic' else .5 - c for answer in ('real', 'synthetic')
+          for c in (1, 2, 3)}
 
 def rating_table(
     answers:pd.DataFrame, # columns reader, image, answer, confidence
@@ -25,10 +26,12 @@ def rating_table(
     for i, row in enumerate(answers.itertuples(), 1):
         if row.image not in truth: raise InputError(f"answers, row {i}: image {row.image!r} isn't of this study")
         if (row.answer, row.confidence) not in RATING:
-            raise InputError(f"answers, row {i}: answer={row.answer!r}, confidence={row.confidence!r}; real or synthetic, with a confidence of 1 to 3")
+            raise InputError(f"answers, row {i}: answer={row.answer!r}, confidence={row.confidence!r}; real or "
+                             f"synthetic, with a confidence of 1 to 3")
     readers, images = sorted(set(answers.reader)), sorted(truth)
     table = np.full((len(readers), len(images)), np.nan)
-    for row in answers.itertuples(): table[readers.index(row.reader), images.index(row.image)] = RATING[row.answer, row.confidence]
+    for row in answers.itertuples(): table[readers.index(row.reader),
+                                           images.index(row.image)] = RATING[row.answer, row.confidence]
     return readers, images, table, np.array([truth[i] for i in images])
 
 def weighted_auc(
@@ -63,7 +66,8 @@ def kappa_score(
     table = pd.DataFrame(table)
     table = table.loc[:, table.notna().all()]
     if len(table) < 2: return Score(None, n=table.shape[::-1], note='one reader: agreement needs two')
-    if table.shape[1] < 10: return Score(None, n=table.shape[::-1], note=f'needs at least 10 images that all have read, there are {table.shape[1]}')
+    if table.shape[1] < 10: return Score(None, n=table.shape[::-1], note=f'needs at least 10 images that all have '
+                                                                         f'read, there are {table.shape[1]}')
     counts = np.stack([(table == v).sum() for v in pd.unique(table.to_numpy().ravel())], 1)
     g, value = rng(seed, 'kappa'), fleiss_kappa(counts)
     if np.isnan(value): return Score(None, n=table.shape[::-1], note='all answers are the same one')
@@ -75,14 +79,15 @@ def reading_scores(
     answers:pd.DataFrame, # columns reader, image, answer, confidence, density, seconds
     truth:dict,           # image: is it synthetic?
     repeats:int=1000, seed:int=0,
-)->dict:                  # {'reader 1': {auc, found, spared, seconds, images: Score}, …, 'all readers': …, 'agreement': …}
+)->dict:                  # {'reader 1': {auc, found, spared, seconds, images}, …, 'all readers': …, 'agreement': …}
     "What the readers of a study saw. Readers have numbers: a report has no names."
     if not len(answers): raise InputError("no answer yet: let somebody read first")
     readers, images, table, synthetic = rating_table(answers, truth)
     g, seconds, scores = rng(seed, 'readings'), answers.groupby('reader').seconds, {}
     weights = _resampled(synthetic, g, repeats)
     for i, (name, r) in enumerate(zip(readers, table), 1):
-        scores[f'reader {i}'] = _one_reader(r, synthetic, weights) | dict(seconds=Score(float(seconds.get_group(name).median())))
+        scores[f'reader {i}'] = _one_reader(r, synthetic,
+                                            weights) | dict(seconds=Score(float(seconds.get_group(name).median())))
     def value(rows, w): # of the readers drawn
         known = weighted_auc(table[rows], synthetic, w)
         return known[~np.isnan(known)].mean() if not np.isnan(known).all() else np.nan
@@ -108,6 +113,7 @@ def _interval(value, draws, **kw):
     draws = np.asarray(draws)[~np.isnan(draws)]
     return Score(float(value), *np.quantile(draws, (.025, .975)).tolist(), **kw)
 
+# %% ../nbs/06o_readings.ipynb #readings8b
 def _one_reader(r, synthetic, weights):
     "AUC, and the shares of synthetic images found and of real ones spared."
     n, read = int((~np.isnan(r)).sum()), ~np.isnan(r)
@@ -116,7 +122,8 @@ def _one_reader(r, synthetic, weights):
         if not rows.any(): return Score(None, n=(0,), note='none read')
         with np.errstate(invalid='ignore'): draws = (weights[:, rows]@right[rows])/weights[:, rows].sum(1)
         return _interval(right[rows].mean(), draws, n=(int(rows.sum()),))
-    return dict(auc=_interval(weighted_auc(r, synthetic, np.ones(len(r))), [weighted_auc(r, synthetic, w) for w in weights[:300]], n=(n,)),
+    return dict(auc=_interval(weighted_auc(r, synthetic, np.ones(len(r))),
+                              [weighted_auc(r, synthetic, w) for w in weights[:300]], n=(n,)),
                 found=share(synthetic, r > 0), spared=share(~synthetic, r < 0), images=Score(n))
 
 # %% ../nbs/06o_readings.ipynb #readings12
@@ -126,7 +133,8 @@ def add_readings(
 ):
     "Let the readings of a study into the report."
     scores = read_metrics(file)
-    if not {'all readers', 'agreement'} <= set(scores): raise InputError(f"{file}: no readings of a study; name the file that nlbs_readers --analyse wrote")
+    if not {'all readers', 'agreement'} <= set(scores): raise InputError(f"{file}: no readings of a study; name the "
+                                                                         f"file that nlbs_readers --analyse wrote")
     e.scores['reader_scores'] = scores
 
 def page_readers(
@@ -134,19 +142,27 @@ def page_readers(
 ):
     "What radiologists saw."
     s = e.scores['reader_scores']
-    rows = {k: r | dict(images=f"{r['images'].value} images" if 'images' in r else '', seconds=f"{r['seconds'].value:.0f} s") for k, r in s.items() if k != 'agreement'}
-    fig = new_page(e, 'Readers', 'Readers saw real and synthetic images mixed, without knowing which, and said of each what it is and how surely. AUC: the chance that of a '
-                   'synthetic and a real image the synthetic one was rated more synthetic; 0.5 is a coin. Intervals: images resampled, for all '
+    rows = {k: r | dict(images=f"{r['images'].value} images" if 'images' in r else '',
+                        seconds=f"{r['seconds'].value:.0f} s") for k, r in s.items() if k != 'agreement'}
+    fig = new_page(e, 'Readers', 'Readers saw real and synthetic images mixed, without knowing which, and said of '
+                                 'each what it is and how surely. AUC: the chance that of a '
+                   'synthetic and a real image the synthetic one was rated more synthetic; 0.5 is a coin. Intervals: '
+                   'images resampled, for all '
                    'readers together readers too.')
     titles = dict(images='read', auc='AUC', found='synthetic found', spared='real left real', seconds='time')
     top = put_table(fig, .868, rows, list(titles), titles=titles, right=[.32, .5, .68, .86, .94])
-    top = put_table(fig, top, {k: dict(kappa=v) for k, v in s['agreement'].items()}, ['kappa'], head="Agreement (Fleiss' kappa)", titles=dict(kappa='kappa'), right=[.5])
-    notes = [n for n in (s['all readers']['auc'].note, *(f'{k}: {v.note}' for k, v in s['agreement'].items() if v.value is None)) if n]
-    top = put_text(fig, top, '. '.join([*notes, 'Time: the median of an image. These images are of the study, not those of the other pages.']), color='#444444')
+    top = put_table(fig, top, {k: dict(kappa=v) for k, v in s['agreement'].items()}, ['kappa'], head="Agreement "
+                                                                                                     "(Fleiss' kappa)",
+                    titles=dict(kappa='kappa'), right=[.5])
+    notes = [n for n in (s['all readers']['auc'].note, *(f'{k}: {v.note}' for k, v in s['agreement'].items()
+                                                         if v.value is None)) if n]
+    top = put_text(fig, top, '. '.join([*notes, 'Time: the median of an image. These images are of the study, not '
+                                                'those of the other pages.']), color='#444444')
     high = min(.3, .03*len(rows) + .05)
     plot_readers(rows, fig.add_axes([.2, top - high, .7, high]))
     return fig
 
+# %% ../nbs/06o_readings.ipynb #readings12b
 def plot_readers(rows, ax):
     "AUC of each and of all."
     ax.axvline(.5, color='#999999', lw=.8)

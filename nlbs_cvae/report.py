@@ -17,7 +17,8 @@ from .core import InputError, command, own_files, write_atomic
 from .figures import write_pages
 from .settings import words
 from .extractors import load_extractor
-from .measure import (COLUMN, Evaluation, add_external, measure, metrics_folder, open_comparison, open_evaluation,
+from .measure import (COLUMN, Evaluation, add_external, measure, metrics_folder, open_comparison,
+                               open_evaluation,
                                write_metrics)
 from .marks import verdict
 from .layout import oddities
@@ -63,7 +64,8 @@ def pages_of(
     "The pages that have something to show."
     needs = {page_obedience: 'obedience_scores', page_groups: 'group_scores', page_eyes: 'eyes_scores',
              page_memory: 'memory_scores', page_readers: 'reader_scores'}
-    return [p for p in PAGES if (p != page_reconstruction or e.rec is not None) and (p not in needs or e.scores.get(needs[p]))]
+    return [p for p in PAGES if (p != page_reconstruction or e.rec is not None)
+            and (p not in needs or e.scores.get(needs[p]))]
 
 # %% ../nbs/06q_report.ipynb #report04
 STAYS = '.private' # a folder's list of what slurm/download.sh leaves where it is
@@ -119,7 +121,8 @@ def evaluation_section(
 
 def _row_name(file, metric):
     "A condition may bear the name of a metric, and `density` does."
-    return f'obedience: {metric}' if file == 'obedience_scores' else {'density': 'density of neighbours'}.get(metric, metric)
+    return f'obedience: {metric}' if file == 'obedience_scores' else {'density': 'density of '
+                                                                                 'neighbours'}.get(metric, metric)
 
 def _beyond(e):
     "Sentences on groups, memory and readers, where they were measured."
@@ -147,7 +150,8 @@ def evaluate(
     overrides=(),         # texts such as 'evaluation.samples=64'
     extractor='efflite0', # as `load_extractor`
     device='',            # 'cpu', 'cuda' ('': a GPU where there is one)
-    samples='',           # folder of synthetic images from anywhere, or two or three to be compared ('': the model draws)
+    samples='',
+             # folder of synthetic images from anywhere, or two or three to be compared ('': the model draws)
     real='', train='', mapping='', out='', # without a run: as `open_comparison`
     external='', external_mapping='',      # women of elsewhere: as `add_external`
     second='radiomics',   # another eye, as `load_extractor` ('': none)
@@ -167,12 +171,13 @@ def evaluate(
         if external: add_external(e, external, external_mapping)
         es.append(e)
     with own_files(es[0].settings.output.share), es[0].folder.lock():
-        _measured(es, extractor, second, real, readers, es[0].settings.evaluation.public if public is None else public)
+        _measure_folders(es, extractor, second, real, readers, es[0].settings.evaluation.public if public is None
+                         else public)
         if run and split == 'test' and not samples: complete_card(es[0])
     return es if len(es) > 1 else es[0]
 
 # %% ../nbs/06q_report.ipynb #report06
-def _measured(es, extractor, second, place, readers, public):
+def _measure_folders(es, extractor, second, place, readers, public):
     "Measure each folder and write what was found; one judge reads all of them."
     for e in es:
         e.judge = es[0].judge
@@ -188,7 +193,8 @@ def _check_question(run, split, samples, real, more, far_mapping='', far=''):
     def refuse(text): raise InputError(text)
     if real and run: refuse(f"{run} and real={real}: a run brings its real images along; leave one of them out")
     for f in samples:
-        if f and (Path(f)/'settings.yaml').exists(): refuse(f"{f}: a run, not a folder of samples; name it before --samples")
+        if f and (Path(f)/'settings.yaml').exists(): refuse(f"{f}: a run, not a folder of samples; name it before "
+                                                            f"--samples")
     if real and not samples[0]: refuse(f"real={real}: name the folder that is to be compared with it (samples)")
     if real and split != 'test': refuse(f"split={split}: that is of a run; an archive's women are halved at random")
     if not real and not run:
@@ -196,7 +202,8 @@ def _check_question(run, split, samples, real, more, far_mapping='', far=''):
                "(samples and real)")
     for k, v in more.items():
         if v and not real: refuse(f"{k}={v}: that goes with samples and real, without a run")
-    if far_mapping and not far: refuse(f"external_mapping={far_mapping}: it reads an external archive; name that (external)")
+    if far_mapping and not far: refuse(f"external_mapping={far_mapping}: it reads an external archive; name that "
+                                       f"(external)")
 
 # %% ../nbs/06q_report.ipynb #526fb0e1
 @command
@@ -204,9 +211,11 @@ def nlbs_evaluate(
     run:Param("run folder, such as results/demo; none with --samples and --real", str, opt=False, nargs='?')='',
     public:bool=False,        # leave real images, and reconstructions of them, out of the report
     split:str='test',         # test for the report; valid while settings are being chosen
-    extractor:str='efflite0', # features: efflite0, radiomics, efflite2, or KIND:PATH:SHA256 (resnet50, radimagenet, inception)
+    extractor:str='efflite0',
+                  # features: efflite0, radiomics, efflite2, or KIND:PATH:SHA256 (resnet50, radimagenet, inception)
     device:str='',            # cpu or cuda (default: a GPU where there is one)
-    samples:Param("folder of synthetic images from anywhere, instead of letting the model draw; two or three are compared",
+    samples:Param("folder of synthetic images from anywhere, instead of letting the model draw; two or three are "
+                  "compared",
                   str, nargs='*')='',
     real:str='',              # archive, or prepared images, to compare them with: no run is needed then
     train:str='',             # archive, or prepared images, that their model was trained on (default: nobody knows)
@@ -221,7 +230,8 @@ def nlbs_evaluate(
     """Measure a trained model, or any folder of synthetic images, and write its report. Examples:
     nlbs_evaluate results/demo --public;
     without a run: nlbs_evaluate --samples results/demo/galleries/samples --real data/nlbs"""
-    e = evaluate(run, public or None, split, words(overrides), extractor, device, samples, real, train, mapping, out, external,
+    e = evaluate(run, public or None, split, words(overrides), extractor, device, samples, real, train, mapping, out,
+                 external,
                  external_mapping, second*(second != 'none'), readers)
     for one in e if isinstance(e, list) else [e]: _say(one, samples)
     several = isinstance(e, list) and replace(e[0], beside='_and_'.join(o.beside for o in e))

@@ -66,15 +66,18 @@ def _measures(e):
     f, x, n = e.feats, e.fake[:e.n], e.n
     real, fake = f['test'], f['fake'][:n]
     krr, kff, krf = kernel(real, real), kernel(fake, fake), kernel(real, fake)
-    spread = np.trace(krr)/len(krr) - between_women(krr, e.test.subjects)
+    inside = between_women(krr, e.test.subjects)
+    spread = np.trace(krr)/len(krr) - inside
     drr, drf, (_, pr), (_, pf) = distances(real, real), distances(real, fake), power_spectrum(e.x), power_spectrum(x)
     hr, hf, cdf = grey_histograms(e.x), grey_histograms(x), lambda h: h.sum(0).cumsum()/max(1, h.sum())
     def likeness(i, j): # what real images have among themselves is the same for both
         k = kff[np.ix_(j, j)]
-        return ((k.sum() - np.trace(k))/len(k)/(len(k) - 1) - 2*krf[np.ix_(i, j)].mean() + between_women(krr, e.test.subjects))/spread
+        own = (k.sum() - np.trace(k))/len(k)/(len(k) - 1)
+        return (own - 2*krf[np.ix_(i, j)].mean() + inside)/spread
     def coverage(i, j):
         return (drf[np.ix_(i, j)].min(1) < np.partition(drr[np.ix_(i, i)], 5, axis=1)[:, 5]).mean()
-    found = dict(likeness=likeness, coverage=coverage, spectrum=lambda i, j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean()),
+    found = dict(likeness=likeness, coverage=coverage, spectrum=lambda i,
+                 j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean()),
                  greys=lambda i, j: 100*np.abs(cdf(hr[i]) - cdf(hf[j])).mean())
     return found | _read(e, x) | _remembered(f, fake)
 
@@ -87,6 +90,7 @@ def _read(e, x):
         out[f'obedience: {c.name}'] = lambda _, j, p=probs[c.name], a=codes[:, k]: balanced_accuracy(p[j], a[j])
     return out
 
+# %% ../nbs/06l_rivals.ipynb #rivals6b
 def _remembered(f, fake):
     "How well an attacker tells who was trained on."
     if 'train' not in f: return {}
@@ -104,7 +108,8 @@ def compare_rivals(
         for name, (f, s) in family(a, b).items():
             d, p = paired(f, s, a.test.subjects, a.n, same, a.settings.evaluation.bootstrap)
             every = np.arange(a.n), np.arange(a.n)
-            rows[f'{name} [{b.beside} - {a.beside}]'] = dict(first=Score(float(f(*every))), second=Score(float(s(*every))), difference=d)
+            rows[f'{name} [{b.beside} - {a.beside}]'] = dict(first=Score(float(f(*every))),
+                                                             second=Score(float(s(*every))), difference=d)
             ps.append(1. if p is None else p)
     for row, p, raw in zip(rows.values(), holm(ps), ps):
         row['p'] = Score(p, n=row['difference'].n, note=f'of {len(ps)} comparisons; {raw:.2g} alone')
@@ -124,7 +129,8 @@ def rival_names(
 )->list:     # a name for each
     "What folders are called in a report: their own name, with as many of those above as it takes to tell them apart."
     paths = [Path(f).resolve() for f in folders]
-    if (twice := first_twice(paths)) is not None: raise InputError(f"{twice}: named twice among the samples; two different folders can be compared")
+    if (twice := first_twice(paths)) is not None: raise InputError(f"{twice}: named twice among the samples; two "
+                                                                   f"different folders can be compared")
     for depth in range(1, max(len(p.parts) for p in paths) + 1):
         names = ['_'.join(p.parts[-depth:]).strip('/') for p in paths]
         if len(set(names)) == len(names): return names
@@ -137,7 +143,8 @@ def check_rivals(
     tables = [sample_table(f) for f in folders]
     sizes = ['x'.join(map(str, read_images(f, t[:1]).shape[1:])) for f, t in zip(folders, tables)]
     for f, s in zip(folders[1:], sizes[1:]):
-        if s != sizes[0]: raise InputError(f"{f}: images of {s} pixels, those of {folders[0]} have {sizes[0]}; bring them to one size first")
+        if s != sizes[0]: raise InputError(f"{f}: images of {s} pixels, those of {folders[0]} have {sizes[0]}; bring "
+                                           f"them to one size first")
     return min(map(len, tables))
 
 def sample_depths(
@@ -163,20 +170,26 @@ def page_rivals(
 ):
     "The folders side by side: marks, differences, pictures."
     a, names = evaluations[0], [e.beside for e in evaluations]
-    fig = new_page(a, 'Side by side', f'{a.n} images of {women(a.about["women"])} against as many samples of each folder: {", ".join(names)}. The differences are '
-                   'taken on the same real images, with 95 % intervals; p holds for all comparisons of this page together (Holm).')
-    marks = {m.subject: {e.beside: o.mark for e, o in zip(evaluations, each)} for each in zip(*map(verdict, evaluations)) for m in each[:1]}
+    fig = new_page(a, 'Side by side', f'{a.n} images of {women(a.about["women"])} against as many samples of each '
+                                      f'folder: {", ".join(names)}. The differences are '
+                   'taken on the same real images, with 95 % intervals; p holds for all comparisons of this page '
+                   'together (Holm).')
+    marks = {m.subject: {e.beside: o.mark for e, o in zip(evaluations, each)}
+             for each in zip(*map(verdict, evaluations)) for m in each[:1]}
     top = put_table(fig, .868, marks, names, titles={}, head='mark')
     for x, y in combinations(names, 2):
         end = f' [{y} - {x}]'
         table = {k[:-len(end)]: _pair_words(k, r, x, y) for k, r in rows.items() if k.endswith(end)}
         columns = dict(first=x, second=y, difference='difference', p='p (Holm)', better='better')
-        top = put_table(fig, top, table, list(columns), head=f'{y} less {x}', titles=columns, right=[.4, .5, .68, .79, .94])
-    top = put_text(fig, top, 'Likeness: KID in units of a real woman\'s variance, spectrum in dB, greys in % of the scale, membership AUC: the lower the better. '
-                   'Coverage, and the balanced accuracy with which the judge finds what was asked for: the higher. "Better" where p is below 0.05. '
+        top = put_table(fig, top, table, list(columns), head=f'{y} less {x}', titles=columns,
+                        right=[.4, .5, .68, .79, .94])
+    top = put_text(fig, top, 'Likeness: KID in units of a real woman\'s variance, spectrum in dB, greys in % of the '
+                             'scale, membership AUC: the lower the better. '
+                   'Coverage, and the balanced accuracy with which the judge finds what was asked for: the higher. '
+                   '"Better" where p is below 0.05. '
                    'The pages that follow are of each folder by itself.', color='#444444')
-    i = shown(a, 8)
-    put_images(fig, top, [(f'Samples of {e.beside}', e.fake[:8]) for e in evaluations] + ([] if public else [('Real images', a.test[i])]))
+    pictures = [(f'Samples of {e.beside}', e.fake[:8]) for e in evaluations]
+    put_images(fig, top, pictures + ([] if public else [('Real images', a.test[shown(a, 8)])]))
     return fig
 
 def _pair_words(name, row, x, y):
