@@ -196,9 +196,10 @@ def begin(self:Reading):
 @patch
 def _stage(self:Reading):
     "The image, zoomed within a frame, and how its grey values are shown."
-    self.image = _named(W.Image(format='png', layout=W.Layout(flex='0 0 auto')), 'image')
+    self.image = _named(W.Image(format='png', layout=W.Layout(flex='0 0 auto', max_width='none')), 'image')
     frame = W.Box([self.image], layout=W.Layout(width=f'{self.width + 24}px', height=f'{self.width + 24}px',
-                                                overflow='auto'))
+                                                overflow='auto',
+                                                      align_items='flex-start'))
     def slider(v, low, high, step, name, fmt):
         return _named(W.FloatSlider(v, min=low, max=high, step=step, description=name, readout_format=fmt,
                                     layout=W.Layout(width=f'{self.width}px')), name)

@@ -70,6 +70,7 @@ def test_three_readers(url, place, tmp_path):
         width = page.one('.nlbs-image').size['width']
         ActionChains(page.driver).send_keys('+').perform()
         page.until(lambda: page.one('.nlbs-image').size['width'] > 1.3*width, 'a larger image')
+        assert abs(page.one('.nlbs-image').size['height'] - page.one('.nlbs-image').size['width']) < 3
         page.slide('window', Keys.PAGE_DOWN*4)
         page.changed(before)
         page.driver.find_element('css selector', 'body').click()
