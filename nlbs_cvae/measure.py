@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'SCHEMA', 'COLUMN', 'METRIC', 'pick_images', 'Images', 'Evaluation', 'open_evaluation', 'about_samples',
-           'real_images', 'open_comparison', 'draw', 'drawn_folder', 'read_samples', 'sample_codes',
-           'measure_reconstruction', 'other_woman', 'measure_distances', 'measure_pixels', 'measure_obedience',
-           'measure_privacy', 'measure', 'metrics_folder', 'write_metrics', 'read_metrics', 'show_scores']
+           'real_images', 'open_comparison', 'add_external', 'draw', 'drawn_folder', 'read_samples', 'sample_codes',
+           'measure_reconstruction', 'other_woman', 'measure_distances', 'in_units', 'measure_pixels',
+           'measure_obedience', 'measure_privacy', 'measure', 'metrics_folder', 'write_metrics', 'read_metrics',
+           'show_scores']
 
 # %% ../nbs/06f_measure.ipynb #measurex
 import platform, shlex, time
@@ -74,6 +75,10 @@ class Evaluation:
     scores:dict=field(default_factory=dict)      # {file: {metric: {column: Score}}}
     seconds:dict=field(default_factory=dict)     # time of each part
     samples:str=''                               # folder of samples that the model didn't draw here
+    beside:str=''                                # its name where it is one of several
+    external:Images=None                         # women of another archive
+    judge:object=None                            # `Judge` of conditions, once it is trained
+    nearness:tuple=()                            # of samples to real images, as two eyes see it
     device:str='cpu'
 
     @property
@@ -90,6 +95,7 @@ def open_evaluation(
     overrides=(),    # texts such as 'evaluation.samples=64'
     device='',       # 'cpu', 'cuda' ('': a GPU where there is one)
     samples='',      # folder of synthetic images, from anywhere ('': the model draws them)
+    most=None,       # images a side at most (None: as many as there are)
 )->Evaluation:
     "Open a finished run and choose the images to compare."
     folder = RunFolder(run)
@@ -100,18 +106,18 @@ def open_evaluation(
         raise InputError(f"{run}: the run has no trained model yet; finish it with nlbs_train")
     with folder.private_words():
         s, generator = load_settings(str(folder.settings_file), overrides), load_generator(folder.model, device)
-    with folder.private_words(*places_of(s), samples): e = _compared(folder, s, generator, split, samples)
+    with folder.private_words(*places_of(s), samples): e = _compared(folder, s, generator, split, samples, most)
     e.about.update(overrides=_own_overrides(overrides))
     return e
 
 def _own_overrides(overrides): return shlex.join(o for o in overrides if o.startswith('evaluation.'))
 
-def _compared(folder, s, generator, split, samples):
+def _compared(folder, s, generator, split, samples, most):
     "The evaluation of a run: its images, and as many others to compare them with."
     cache = get_data(s)
     cache.check_same(generator.meta.get('fingerprint'), f'{folder.path} was trained on')
     test, train = Images(cache, cache.rows(split)), Images(cache, cache.rows('train'))
-    n = min(len(test), len(train), len(sample_table(samples)) if samples else s.evaluation.samples)
+    n = min(len(test), len(train), len(sample_table(samples)) if samples else s.evaluation.samples, most or len(test))
     if not n:
         raise InputError(f"{cache.path}: no {split} image to compare with; there are {len(train)} training images")
     test, other = (Images(cache, i.rows[pick_images(i.subjects, n)]) for i in (test, train))
@@ -191,6 +197,7 @@ def open_comparison(
     out='',       # folder of the report ('': results/of_<name of the samples' folder>)
     overrides=(), # texts such as 'evaluation.bootstrap=100'
     device='',    # 'cpu', 'cuda' ('': a GPU where there is one)
+    most=None,    # images a side at most (None: as many as there are)
 )->Evaluation:
     "Compare any folder of samples with any archive; no run is needed."
     table, s = sample_table(samples), load_settings('training_config', overrides)
@@ -201,13 +208,30 @@ def open_comparison(
     with folder.private_words(samples, real, train):
         shape = read_images(samples, table[:1]).shape[1:]
         test, other, known, valid, split = _parts(real, train, shape, mapping)
-        n = min(len(test), len(other), len(table))
+        n = min(len(test), len(other), len(table), most or len(test))
         if not n: raise InputError(f"{real}: too few women to compare: {len(test)} images here, {len(other)} there")
         test, other = (Images(i.cache, i.rows[pick_images(i.subjects, n)]) for i in (test, other))
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         about = _evaluation_about(s, device, split, test, known) | about_samples(samples)
         about.update(overrides=_own_overrides(overrides), mapping=Path(mapping).name)
     return Evaluation(folder, s, None, about, known, valid, test, other, samples=str(samples), device=device)
+
+# %% ../nbs/06f_measure.ipynb #meas0010
+def add_external(
+    e:Evaluation,
+    place,      # archive or prepared images of other women
+    mapping='', # how its table is read ('': nlbs)
+):
+    "Let women of another archive take part."
+    with e.folder.private_words(place):
+        cache = real_images(place, e.test.cache.resolution, mapping)
+        if cache.fingerprint in (e.test.cache.fingerprint, *([e.train.cache.fingerprint] if len(e.train) else [])):
+            raise InputError(f"{place}: the same images as those compared with or trained on; name another archive")
+        every = Images(cache, cache.rows())
+        e.external = Images(cache, every.rows[pick_images(every.subjects, min(e.n, len(every)))])
+    e.about['external'] = dict(images=len(e.external), women=len(np.unique(e.external.subjects)),
+                               data=cache.fingerprint,
+                               mapping=Path(mapping).name)
 
 # %% ../nbs/06f_measure.ipynb #b992cdb4
 def draw(
@@ -306,7 +330,8 @@ def measure_distances(
     b = e.settings.evaluation.bootstrap
     e.feats = _all_features(e, extractor)
     columns = {c: (e.feats[k][:e.n], who) for c, k, who in _columns(e)}
-    scores = {name: feature_scores(e.feats['test'], f, e.test.subjects, who, b) for name, (f, who) in columns.items()}
+    scores = {name: _as_many(e, feature_scores(e.feats['test'], f, e.test.subjects, who, b))
+              for name, (f, who) in columns.items()}
     names = {k: f'{k}_{extractor.name.lower()}' for k in ('fd', 'fd_infinity', 'kid', 'kid_relative')}
     table = {names.get(k, k): {c: s[k] for c, s in scores.items()} for k in scores['samples']}
     return table | {f'{extractor.key}[{label}]': row for label, row in _by_condition(e, b)}
@@ -315,14 +340,30 @@ def _all_features(e, extractor):
     "Features of each set, kept between calls."
     keep, size = e.folder.metrics/'features', 64 if 'cuda' in extractor.device else 8
     known = e.other.cache is e.train.cache and np.isin(e.other.rows, e.train.rows).all() # in `train` already
-    sets = dict(test=e.test, train=e.train, valid=e.valid, fake=e.fake, rec=e.rec, other=() if known else e.other)
+    sets = dict(test=e.test, train=e.train, valid=e.valid, fake=e.fake, rec=e.rec, other=() if known else e.other,
+                external=e.external)
     feats = {k: features(extractor, x, keep, size) for k, x in sets.items() if x is not None and len(x)}
-    return feats | (dict(other=feats['train'][np.searchsorted(e.train.rows, e.other.rows)]) if known else {})
+    if known: feats['other'] = feats['train'][np.searchsorted(e.train.rows, e.other.rows)]
+    return in_units(feats) if extractor.units else feats
+
+# %% ../nbs/06f_measure.ipynb #meas0011
+def in_units(
+    feats:dict, # features of each set; 'test' are real images
+)->dict:
+    "Each number in units of its deviation in real images, around their mean; beyond five of them it counts as five."
+    mean, sd = feats['test'].mean(0), feats['test'].std(0)
+    return {k: ((f - mean)/np.where(sd > 1e-9, sd, 1)).clip(-5, 5) for k, f in feats.items()}
+
+def _as_many(e, scores):
+    "The scores of a set; of one with fewer images those alone that don't depend on their number."
+    few = {k: s for k, s in scores.items() if s.n[-1] < e.n and k not in ('kid', 'kid_relative')}
+    return scores | {k: Score(None, n=s.n, note=f'{s.n[-1]} images, not {e.n}') for k, s in few.items()}
 
 def _columns(e):
     "What stands in the samples' place: column, name of the set, its subjects."
     rec = [('reconstructions', 'rec', e.test.subjects)]*(e.rec is not None)
-    return [('samples', 'fake', None), *rec, ('real', 'other', e.other.subjects)]
+    far = [('external', 'external', e.external.subjects)] if e.external else []
+    return [('samples', 'fake', None), *rec, ('real', 'other', e.other.subjects), *far]
 
 def _by_condition(e, repeats):
     "The Fréchet distance for each value of each condition that has images enough."
@@ -340,8 +381,10 @@ def measure_pixels(
     e:Evaluation,
 )->dict: # ms_ssim_pairs, intensity, breast_area, spectrum, slope, grid: {samples, reconstructions, real: Score}
     "Variety, grey values and texture; the grid where it is known which the model has."
-    b, sets = e.settings.evaluation.bootstrap, dict(fake=e.fake[:e.n], rec=e.rec, other=e.other[:])
-    groups, scores = dict(fake=e.fake_codes[:e.n], rec=e.test.codes, other=e.other.codes), {}
+    b, sets = e.settings.evaluation.bootstrap, dict(fake=e.fake[:e.n], rec=e.rec, other=e.other[:],
+                                                    external=e.external and e.external[:])
+    groups, scores = dict(fake=e.fake_codes[:e.n], rec=e.test.codes, other=e.other.codes,
+                          external=e.external and e.external.codes), {}
     for c, k, who in _columns(e):
         x = sets[k]
         scores[c] = dict(ms_ssim_pairs=spread_score(x, _group(groups[k]), who, repeats=b))
@@ -353,6 +396,7 @@ def _group(codes):
     "A number for each combination of the first two conditions: finer groups would hold single images."
     return codes[:, :2]@np.array([100, 1])[:codes.shape[1]]
 
+# %% ../nbs/06f_measure.ipynb #meas0012
 def measure_obedience(
     e:Evaluation,
 )->tuple: # two tables: {condition: {samples, reconstructions, real}}, {condition: {trained on: Score}}
@@ -362,7 +406,7 @@ def measure_obedience(
     thumbs = lambda i: torch.cat([small(i[k:k + 512], s.classifier_side) for k in range(0, len(i), 512)])
     teach = e.train if len(e.train) and _same_conditions(e.train.cache, e.test.cache) else e.other
     train, valid = ((thumbs(i), i.codes) for i in (teach, e.valid if len(e.valid) else teach))
-    judge = fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
+    judge = e.judge = e.judge or fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
     scores = dict(samples=ask(e.fake, e.fake_codes))
     if e.rec is not None: scores['reconstructions'] = ask(e.rec, e.test.codes, e.test.subjects)
@@ -388,18 +432,19 @@ def measure_privacy(
     scores = dict(samples=ask('fake'))
     if kin == 'valid' and e.about['split'] == 'test' or kin == 'other' and e.about['split'] == 'real':
         scores |= dict(real=ask(kin))
+    if e.external: scores |= dict(external=ask('external'))
     return {k: {c: f[k] for c, f in scores.items()} for k in scores['samples']}
 
 # %% ../nbs/06f_measure.ipynb #7c291ccb
 def measure(
     e:Evaluation,
-    extractor='efflite0', # as `load_extractor`
+    extractor='efflite0', # `Extractor`, or as `load_extractor`
 )->dict:                  # {file: {metric: {column: Score}}}
     "Draw and measure everything."
-    net, start = load_extractor(extractor, e.device), time.perf_counter()
+    net = extractor if isinstance(extractor, Extractor) else load_extractor(extractor, e.device)
+    start = time.perf_counter()
     e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash,
-                                input=f'{net.size}x{net.size} bicubic, antialiased',
-                                key=net.key)
+                                input=net.input, key=net.key)
     parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e),
                  fid_scores=lambda: measure_distances(e, net),
                  image_scores=lambda: measure_pixels(e), obedience=lambda: measure_obedience(e),
@@ -414,13 +459,14 @@ def measure(
 # %% ../nbs/06f_measure.ipynb #901ef0cc
 SCHEMA = 'nlbs-cvae metrics 1'
 COLUMN = dict(samples='samples', reconstructions='reconstructions', real='real against real', chance='another woman',
-              synthetic='as many synthetic',
+              external='women of elsewhere', synthetic='as many synthetic',
               real_same_size='as many real', real_all='all real', real_and_synthetic='real + synthetic')
 METRIC = dict(fd='Fréchet distance', fd_infinity='… at infinitely many images', kid='KID (unbiased)',
               kid_relative='KID / variance of real images',
               ms_ssim_pairs='likeness of pairs (MS-SSIM)', intensity='grey values off by, %',
-              breast_area='breast area off by, %', spectrum='power spectrum off by, dB',
-              spectrum_gap='… less what chance adds, dB',
+              density='density of neighbours', breast_area='breast area off by, %',
+              spectrum='power spectrum off by, dB',
+              spectrum_shape='… in shape, less chance, dB', spectrum_level='… in level, dB',
               slope='exponent of the spectrum', grid='grid in the spectrum, dB',
               closer_to_training='nearest to a training image',
               membership_auc='membership AUC', near_duplicates='near duplicates', copies='copies',
@@ -431,8 +477,8 @@ def metrics_folder(
 )->Path:
     "Where the numbers go: those of validation women, of samples from elsewhere or another extractor stand apart."
     key = e.about['extractor']['key']
-    apart = e.samples and e.folder.settings_file.exists() # a run's own numbers lie there
-    return e.folder.metrics.joinpath(*[f'of_{Path(e.samples).resolve().name}']*bool(apart),
+    apart = e.beside or e.samples and e.folder.settings_file.exists() # a run's own numbers lie there
+    return e.folder.metrics.joinpath(*[f'of_{e.beside or Path(e.samples).resolve().name}']*bool(apart),
                                      *['valid']*(e.about['split'] == 'valid'), *[key]*(key != 'fd_efflite0'))
 
 def write_metrics(

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['MINIMUM', 'PRIVACY', 'Score', 'too_few', 'mean_score', 'half', 'score', 'n_scales', 'ms_ssim', 'ssim', 'pair_metrics',
            'reconstruction_scores', 'Moments', 'moments', 'nuclear', 'frechet', 'frechet_infinity', 'kernel', 'kid',
-           'between_women', 'chance_in_kid', 'relative_kid', 'distances', 'neighbour_scores', 'frechet_of_products',
-           'feature_scores', 'spread_score', 'grey_histograms', 'intensity_scores', 'spectrum_scores', 'chance_in_mean',
-           'grid_score', 'balanced_accuracy', 'auc', 'privacy_scores', 'expected_near', 'by_chance', 'nearest_pairs']
+           'between_women', 'chance_in_kid', 'corrected_kid', 'relative_kid', 'distances', 'neighbour_scores',
+           'frechet_of_products', 'feature_scores', 'spread_score', 'grey_histograms', 'intensity_scores',
+           'spectrum_scores', 'shape_gap', 'grid_score', 'balanced_accuracy', 'auc', 'privacy_scores', 'copy_limits',
+           'most_near', 'expected_near', 'by_chance', 'nearest_pairs']
 
 # %% ../nbs/06d_metrics.ipynb #metricsx
 import math
@@ -231,6 +232,20 @@ def chance_in_kid(
     pairs = blocks@k@blocks.T # (S,S)
     return 2*float((pairs**2).sum() - (np.diag(pairs)**2).sum())
 
+# %% ../nbs/06d_metrics.ipynb #met00007
+def corrected_kid(
+    plain:Score, # KID with its interval
+    kaa:np.ndarray, kbb:np.ndarray, kab:np.ndarray, # kernels
+    who_a, who_b,   # subjects of both sets
+)->Score:
+    "KID over pairs of different subjects, its interval without what half-samples take twice."
+    if plain.value is None: return plain
+    value = between_women(kaa, who_a) + between_women(kbb, who_b) - 2*float(kab.mean())
+    if plain.low is None: return Score(value, n=plain.n)
+    chance = chance_in_kid(kaa, kbb, kab, who_a, who_b)
+    error = 1.96*math.sqrt(max(((plain.high - plain.low)/3.92)**2 - 2*chance, chance))
+    return Score(value, value - error, value + error, plain.n)
+
 def relative_kid(
     plain:Score, # KID with its interval
     kaa:np.ndarray, kbb:np.ndarray, kab:np.ndarray, # kernels; `kaa` of real images
@@ -238,13 +253,10 @@ def relative_kid(
 )->Score:
     "KID over pairs of different subjects, in units of a real image's own variance."
     if plain.value is None: return plain
-    inside = between_women(kaa, who_a)
-    spread = float(np.trace(kaa)/len(kaa) - inside)
-    value = (inside + between_women(kbb, who_b) - 2*float(kab.mean()))/spread
-    if plain.low is None: return Score(value, n=plain.n, note='of the variance of real images')
-    chance = chance_in_kid(kaa, kbb, kab, who_a, who_b)
-    error = 1.96*math.sqrt(max(((plain.high - plain.low)/3.92)**2 - 2*chance, chance))/spread
-    return Score(value, value - error, value + error, plain.n, 'of the variance of real images')
+    s, spread = corrected_kid(plain, kaa, kbb, kab, who_a, who_b), float(np.trace(kaa)/len(kaa) - between_women(kaa,
+                                                                                                                who_a))
+    return Score(*(None if v is None else v/spread for v in (s.value, s.low, s.high)), s.n, 'of the variance of real '
+                                                                                            'images')
 
 # %% ../nbs/06d_metrics.ipynb #a8c36a8c
 def distances(
@@ -357,30 +369,34 @@ def intensity_scores(
 def spectrum_scores(
     real:Tensor, fake:Tensor, # images in [-1,1] (N,1,H,W)
     real_subjects=None, fake_subjects=None, repeats:int=200, seed:int=0,
-)->dict:                      # spectrum: gap in dB; spectrum_gap: less what chance adds; slope: exponent of the fake's
-    "How far the mean power spectra are apart, and how steeply the second falls."
+)->dict:                      # spectrum, spectrum_shape, spectrum_level: in dB; slope: exponent of the fake's
+    "How far the mean power spectra are apart, in all, in shape and in level, and how steeply the second falls."
     freq, pr = power_spectrum(real)
     pf, few = power_spectrum(fake)[1], too_few('pixels', len(real), len(fake))
     gap = lambda i, j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean())
     slope = lambda j: -np.polyfit(np.log10(freq), pf[j].mean(0), 1)[0]
+    level = lambda i, j: 10*(pf[j].mean() - pr[i].mean())
     who = [len(s) if w is None else w for s, w in ((real, real_subjects), (fake, fake_subjects))]
-    names = [np.arange(w) if isinstance(w, int) else np.asarray(w) for w in who]
-    square = lambda i, j: 100*((pr[i].mean(0) - pf[j].mean(0))**2 - chance_in_mean(pr[i], names[0][i])
-                               - chance_in_mean(pf[j], names[1][j])).mean()
     return dict(spectrum=few or score(gap, *who, repeats=repeats, seed=seed, limits=(0, np.inf)),
-                spectrum_gap=few or _root(score(square, *who, repeats=repeats, seed=seed)),
+                spectrum_shape=few or shape_gap(pr, pf, *who, repeats, seed),
+                spectrum_level=few or score(level, *who, repeats=repeats, seed=seed),
                 slope=few or score(slope, who[1], repeats=repeats, seed=seed))
 
+
 # %% ../nbs/06d_metrics.ipynb #met00006
-def chance_in_mean(
-    x:np.ndarray, # numbers of each image (N,F)
-    who,          # subject of each (N,)
-)->np.ndarray:    # (F,)
-    "The variance of the mean over images, those of one subject taken together."
-    _, who = np.unique(who, return_inverse=True)
-    sums = np.zeros((who.max() + 1, x.shape[1]))
-    np.add.at(sums, who, x - x.mean(0))
-    return (sums**2).sum(0)/len(x)**2*len(sums)/max(1, len(sums) - 1)
+def shape_gap(
+    real:np.ndarray, fake:np.ndarray, # log10 power (N,F), (M,F)
+    who_real, who_fake,               # subject of each image, or their number where each is its own
+    repeats:int=200, seed:int=0,
+)->Score:                             # dB
+    "How far the shapes of two mean spectra are apart, less what chance adds."
+    who = [np.arange(w) if isinstance(w, int) else np.asarray(w) for w in (who_real, who_fake)]
+    a, b = (10*(p - p.mean(1, keepdims=True))/math.sqrt(p.shape[1]) for p in (real, fake))
+    a, b = a - a.mean(0), b - a.mean(0)
+    k = a@a.T, b@b.T, a@b.T
+    plain = score(lambda i, j: kid(k[0][np.ix_(i, i)], k[1][np.ix_(j, j)], k[2][np.ix_(i, j)]), *who, repeats=repeats,
+                  seed=seed)
+    return _root(corrected_kid(plain, *k, *who))
 
 def _root(s):
     "A squared gap and its interval as a gap; below 0 there is none."
@@ -435,8 +451,7 @@ def privacy_scores(
     chance = len(f_train)/(len(f_train) + len(f_held))
     near = lambda s, i, j: (to_train[np.ix_(s, i)].min(1) < to_held[np.ix_(s, j)].min(1)).mean()
     attack = lambda s, i, j: auc(-to_train[s][:, i].min(0), -to_held[s][:, j].min(0))
-    nearest = np.sort(distances(f_held, f_train).min(1)) # of women not trained on
-    like_few, copies = (int((to_train.min(1) < d).sum()) for d in (nearest[_few(len(f_held)) - 1], nearest[0]/2))
+    like_few, copies = (int((to_train.min(1) < d).sum()) for d in copy_limits(distances(f_held, f_train).min(1)))
     n = len(f_fake), len(f_train)
     most = by_chance(np.concatenate([to_train, to_held], 1), who_t, who_h, seed)
     ask = lambda stat, chance, most: score(stat, len(f_fake), who_t, who_h, limits=(0, 1), repeats=repeats, seed=seed,
@@ -445,17 +460,31 @@ def privacy_scores(
                 near_duplicates=Score(like_few, n=n, note=expected_near(len(f_fake), len(f_held))),
                 copies=Score(copies, n=n, note='none expected of new women'))
 
+# %% ../nbs/06d_metrics.ipynb #met00008
+def copy_limits(
+    near:np.ndarray, # distance of each held-out image from the nearest training image (M,)
+)->tuple:            # of a near duplicate, of a copy
+    "The distances from a training image below which a sample is one."
+    near = np.sort(near)
+    return near[_few(len(near)) - 1], near[0]/2
+
 def _few(held): return max(3, math.ceil(.01*held)) # held-out images nearest to a training image: the limit is the last
+
+def most_near(
+    samples:int, # number of samples
+    held:int,    # number of held-out images
+)->int:
+    "Up to how many near duplicates new women give by chance (99.5 %)."
+    from scipy.stats import betabinom # the rank of new women among held-out ones, exactly
+    return int(betabinom.ppf(.995, samples, _few(held), held + 1 - _few(held)))
 
 def expected_near(
     samples:int, # number of samples
     held:int,    # number of held-out images
 )->str:
     "How many near duplicates new women would give, and up to how many by chance (99.5 %)."
-    from scipy.stats import betabinom # the rank of new women among held-out ones, exactly
-    k = _few(held)
-    return (f'{samples*k/(held + 1):.1f} expected of new women, '
-            f'up to {int(betabinom.ppf(.995, samples, k, held + 1 - k))} by chance')
+    return (f'{samples*_few(held)/(held + 1):.1f} expected of new women, '
+            f'up to {most_near(samples, held)} by chance')
 
 # %% ../nbs/06d_metrics.ipynb #met00005
 def by_chance(

@@ -32,12 +32,14 @@ def page_settings(
                 # under another name it isn't this page
                 tornado_settings=dict(headers={'Content-Security-Policy': only_here}, allow_remote_access=False))
 
-def page_file()->Path:
-    "The page's notebook: packaged, or of this checkout."
+def page_file(
+    name='explore.ipynb', # or another page's
+)->Path:
+    "A page's notebook: packaged, or of this checkout."
     here = Path(str(files('nlbs_cvae')))
-    for p in (here/'runners'/'explore.ipynb', here.parent/'nbs'/'explore.ipynb'):
+    for p in (here/'runners'/name, here.parent/'nbs'/name):
         if p.exists(): return p
-    raise InputError(f"{here}: explore.ipynb is missing; install nlbs_cvae again")
+    raise InputError(f"{here}: {name} is missing; install nlbs_cvae again")
 
 def page_environment(
     model,       # folder of a model, or the name of one that came with the library
@@ -53,6 +55,7 @@ def page_environment(
                 NLBS_MODELS=os.pathsep.join([own, *([here(models)] if str(models) else [])]),
                 NLBS_REAL='yes' if real else '')
 
+# %% ../nbs/08b_page.ipynb #0a4d2902b
 def page_explorer()->Explorer:
     "The explorer as explore.ipynb shows it: a page's, or, opened by hand, of the newest model."
     e = os.environ.get
@@ -72,9 +75,10 @@ def leading_page(
 
 def serve_page(
     env, # as `page_environment` makes it
+    notebook='explore.ipynb', # the page
     **settings, # as `page_settings` makes them
 ):
-    "Serve the explorer until it is stopped; this process becomes the page's, its environment too."
+    "Serve a page until it is stopped; this process becomes the page's, its environment too."
     sys.modules.setdefault('rfc3987_syntax', None) # with it jsonschema builds a parser of web addresses, for seconds
     from traitlets.config import Config
     from voila.app import Voila
@@ -87,7 +91,7 @@ def serve_page(
                     VoilaConfiguration=dict(extension_denylist=['jupyterlab-jupytext'], # of no use in a page
                         # pictures beside the notebook are nobody's, token or not
                         file_allowlist=[], allow_template_override='NO', allow_theme_override='NO'))
-    Page.launch_instance([str(page_file())], **settings, config=config)
+    Page.launch_instance([str(page_file(notebook))], **settings, config=config)
 
 # %% ../nbs/08b_page.ipynb #a3404b46a
 @command

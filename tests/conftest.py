@@ -14,7 +14,7 @@ import_once('nlbs_cvae.training', 'nlbs_cvae.sampling', 'albumentations', 'torch
 
 for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'RUN', 'CONFIG', 'MODEL'): os.environ.pop(name, None) # of the make that runs the tests
 PROGRAMS = dict(slurm=('sbatch', 'sinfo'), browser=('chromium', 'chromedriver'), dicom3tools=('dciodvfy',)) # what `needs` can name
-LONG = 'test_survival test_slurm test_prepare test_browser test_generation test_distributed'.split() # minutes each
+LONG = 'test_survival test_slurm test_prepare test_browser test_readers test_generation test_distributed'.split() # minutes each
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')

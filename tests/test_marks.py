@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from nlbs_cvae import metrics
 from nlbs_cvae.marks import FAIR, FEW, GOOD, POOR, verdict
-from nlbs_cvae.metrics import Score, distances, kernel, kid, neighbour_scores, privacy_scores, relative_kid, score
+from nlbs_cvae.conditions import Condition, Conditions
+from nlbs_cvae.judge import obedience_scores
+from nlbs_cvae.metrics import Score, distances, kernel, kid, neighbour_scores, privacy_scores, relative_kid, score, shape_gap
 
 SIZES, REPEATS = (40, 100, 300), 20
 
@@ -28,7 +30,7 @@ def marks_of(test, other, train, fake, repeats=REPEATS):
     flat = dict(samples=Score(0.), real=Score(0.))
     e = SimpleNamespace(about=dict(extractor=dict(name='FD-X', key='fd_x')), scores=dict(
         fid_scores=dict(table, fd_x=dict(samples=whose, real=whose)), obedience_scores={},
-        image_scores=dict(spectrum_gap=flat, slope=flat, ms_ssim_pairs=flat),
+        image_scores=dict(spectrum_shape=flat, spectrum_level=flat, slope=flat, ms_ssim_pairs=flat),
         privacy_scores={k: dict(samples=s) for k, s in privacy_scores(train[0], test[0], fake, train[1], test[1], repeats).items()}))
     return {m.subject: m.mark for m in verdict(e)}
 
@@ -73,6 +75,72 @@ def test_copies_are_poor():
         fake[:10] = train[0][:10] + .02*g.normal(size=(10, 48))
         return marks_of(women(g, 80), women(g, 80), train, fake)
     assert shares(draw, 20, ('Privacy',))['Privacy'][POOR] == 20
+
+def one_line(subject, **tables):
+    "The mark of a line that goes by these tables; nothing else was measured."
+    none, x = dict(samples=Score(None), real=Score(None)), ('fd_x', 'kid_relative_x', 'coverage')
+    scores = dict(fid_scores=dict.fromkeys(x, none), obedience_scores={}, image_scores=dict(ms_ssim_pairs=none, spectrum_shape=none),
+                  privacy_scores=dict.fromkeys(('closer_to_training', 'membership_auc', 'near_duplicates', 'copies'), none))
+    e = SimpleNamespace(about=dict(extractor=dict(name='FD-X', key='fd_x')), scores=scores | tables)
+    return {m.subject: m.mark for m in verdict(e)}[subject]
+
+def spectra(g, n, each=2, tilt=0., louder=0.):
+    "log10 power of `n` images: level 3.5 dB and shape 1.2 dB apart, of three kinds, half of the variance hers, as in digitised film; and a grid's dB."
+    who, f = np.repeat(np.arange(-(-n//each)), each)[:n], np.linspace(-1, 1, 40)
+    def vary(sd, k): return sd*.5**.5*(g.normal(size=(who[-1] + 1, k))[who] + g.normal(size=(n, k)))
+    waves = np.stack([f, f**2 - (f**2).mean(), f**3])
+    shape = vary(1.2/3**.5, 3)@(waves/waves.std(1, keepdims=True))
+    return (vary(3.5, 1) + shape + louder + tilt*f)/10, who, vary(1.1, 1)[:, 0]
+
+def texture_mark(real, fake, repeats=REPEATS):
+    (p, who, grid), (q, whose, other) = real, fake
+    level = score(lambda i, j: 10*(q[j].mean() - p[i].mean()), who, whose, repeats=repeats)
+    flat, two = Score(0.), lambda a, b: dict(samples=a, real=b)
+    return one_line('Texture', image_scores=dict(
+        spectrum_shape=two(shape_gap(p, q, who, whose, repeats), flat), spectrum_level=two(level, flat), slope=two(flat, flat), ms_ssim_pairs=two(Score(None), Score(None)),
+        grid=two(*(score(lambda i, v=v: v[i].mean(), w, repeats=repeats) for v, w in ((other, whose), (grid, who))))))
+
+@pytest.mark.parametrize('n', SIZES)
+def test_the_texture_of_real_women_is_good_at_every_size(n):
+    found = Counter(texture_mark(spectra(g, n), spectra(g, n, each=1)) for g in map(np.random.default_rng, range(100)))
+    assert found[GOOD] >= 95, found
+
+@pytest.mark.parametrize('n', SIZES)
+def test_another_texture_is_seen_at_every_size(n):
+    "Fine scales 9 dB too weak, as blur makes them: poor. All scales 12 dB too weak, as a quarter of the contrast makes them: poor too, with women enough."
+    found = Counter(texture_mark(spectra(g, n), spectra(g, n, each=1, tilt=-9.)) for g in map(np.random.default_rng, range(20)))
+    assert found[POOR] >= 19, found
+    found = Counter(texture_mark(spectra(g, n), spectra(g, n, each=1, louder=-12.)) for g in map(np.random.default_rng, range(20)))
+    assert found[GOOD] == 0 and found[POOR] + found[FEW] == 20 and (n < 300 or found[POOR] >= 19), found
+
+READ = dict(view=(.97, 2), laterality=(.95, 2), density=(.6, 4), cancer=(.65, 2)) # how often a judge reads a condition, of how many values
+
+class Reads:
+    "A judge that reads each condition rightly so often."
+    conditions, nets = Conditions([Condition(k, tuple('abcd'[:v])) for k, (_, v) in READ.items()]), READ
+    def __init__(self, g, codes, **other): self.g, self.codes, self.right = g, codes, {k: other.get(k, p) for k, (p, _) in READ.items()}
+    def read(self, x):
+        def one(k, v):
+            miss = (self.codes[:, k] + self.g.integers(1, v, len(x)))%v
+            return np.eye(v)[np.where(self.g.random(len(x)) < list(self.right.values())[k], self.codes[:, k], miss)]
+        return {name: one(k, v) for k, (name, (_, v)) in enumerate(READ.items())}
+
+def obedience_mark(g, n, **other):
+    codes = np.stack([g.choice(v, n, p=None if k != 'cancer' else (.9, .1)) for k, (_, v) in READ.items()], 1)
+    ask = lambda who, **other: obedience_scores(Reads(g, codes, **other), range(n), codes, who, REPEATS)
+    fake, real = ask(None, **other), ask(np.arange(n)//2)
+    return one_line('Obedience', obedience_scores={k: dict(samples=fake[k], real=real[k]) for k in READ})
+
+@pytest.mark.parametrize('n', SIZES)
+def test_real_women_obey_at_every_size(n):
+    found = Counter(obedience_mark(g, n) for g in map(np.random.default_rng, range(100)))
+    assert found[GOOD] >= 95, found
+
+def test_who_disobeys_is_seen():
+    "One condition of four, whatever the others say; a little at 300 images, wholly at 40 already."
+    for n, right, marks in ((300, .5, {POOR}), (100, .5, {POOR, FAIR, FEW}), (40, .5, {POOR, FAIR, FEW}), (300, .7, {FAIR, POOR, FEW})):
+        found = Counter(obedience_mark(g, n, view=right) for g in map(np.random.default_rng, range(20)))
+        assert set(found) <= marks, (n, right, found)
 
 DATA = Path(os.environ.get('NLBS_TEST_DATA', ''))/'cdd-cesm-cc-512'
 

@@ -32,7 +32,7 @@ def test_wheel_and_sdist_hold_all_that_a_run_needs(built):
     names = set(zipfile.ZipFile(next(built.glob('*.whl'))).namelist())
     sources = [p for p in (ROOT/'nlbs_cvae').rglob('*') if p.is_file() and p.suffix != '.pyc']
     assert not {p.relative_to(ROOT).as_posix() for p in sources} - names
-    assert not {f'nlbs_cvae/runners/{o}.ipynb' for o in (*RUNNERS, 'explore')} - names
+    assert not {f'nlbs_cvae/runners/{o}.ipynb' for o in (*RUNNERS, 'explore', 'read')} - names
     info = next(n for n in names if '.dist-info' in n).split('/')[0]
     assert not [o for o in names if o.split('/')[0] not in ('nlbs_cvae', info)]
     with tarfile.open(next(built.glob('*.tar.gz'))) as f: assert any(o.endswith('/settings.ini') for o in f.getnames())
@@ -61,6 +61,6 @@ print(len(mapping_names()), *(p.name for p in files('nlbs_cvae.runners').iterdir
     assert int(said[0]) > 5 and {'05_train.ipynb', '07_evaluate.ipynb', 'explore.ipynb'} <= set(said)
 
 def test_console_scripts_are_there():
-    for name in ('phantom', 'prepare', 'train', 'generate', 'evaluate', 'explore'):
+    for name in ('phantom', 'prepare', 'train', 'generate', 'evaluate', 'explore', 'readers'):
         script = Path(sys.executable).with_name(f'nlbs_{name}')
         assert 'usage:' in run(script, '--help')
