@@ -446,7 +446,8 @@ def model_card(
         f"- latents: z of {m.latent_dim} numbers"
         + (f", u of {'x'.join(map(str, m.grid_shape))}" if m.levels == 2 else '')
         + (f", maps of findings of {'x'.join(map(str, m.map_shape[1:]))} "
-           f"for {', '.join(generator.conditions.names[k] for k in m.flags)}" if m.flags else ''),
+           f"for {', '.join(generator.conditions.names[k] for k in m.flags)}" if m.flags else '')
+        + ('; z can be told other views, for examinations' if getattr(generator.prior, 'context', None) else ''),
         f"- parameters: {count_parameters(generator)/1e6:.1f} M",
         f"- trained on {n['train']} images, chosen on {n['valid']}, {n['test']} kept for the test; "
         f"data fingerprint `{generator.meta['fingerprint'][:16]}`",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'view_measures', 'view_pairs', 'PairJudge', 'fit_pair_judge', 'verification', 'view_correlations',
-           'draw_pairs', 'exam_scores', 'exam_privacy']
+           'draw_pairs', 'exam_scores', 'light_box', 'exam_privacy']
 
 # %% ../nbs/06v_women.ipynb #womenx
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 
 from .core import InputError
-from .conditions import Conditions
 from .exams import check_exams
 from .generator import Generator
 from .metrics import Score, auc, privacy_scores, score, too_few
@@ -147,6 +146,17 @@ def exam_scores(
         return dict(verification=verification(judge, a, b, women, repeats, seed)) | {
             f'correlation: {k}': s for k, s in view_correlations(a, b, women, repeats=repeats, seed=seed).items()}
     return pd.DataFrame({name: column(a, b) for name, (a, b) in pairs.items()})
+
+# %% ../nbs/06v_women.ipynb #wom00023
+def light_box(
+    x:Tensor,    # views of one woman (V,1,H,W)
+    names,       # of the views, as a generation names them: 'R_CC', 'L_MLO', …
+)->Tensor:       # one picture (1,rows*H,columns*W); black where a view is missing
+    "The views of an examination side by side."
+    parts = [(*name.split('_'),) if '_' in name else ('', name) for name in names]
+    views, sides = list(dict.fromkeys(v for _, v in parts)), sorted({s for s, _ in parts}, key='RL'.find)
+    blank, at = torch.full_like(x[0], -1.), {part: im for part, im in zip(parts, x)}
+    return torch.cat([torch.cat([at.get((s, v), blank) for s in sides], 2) for v in views], 1)
 
 # %% ../nbs/06v_women.ipynb #wom00019
 def exam_privacy(
