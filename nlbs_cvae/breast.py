@@ -74,10 +74,10 @@ def _pieces(above):
 def _filled(piece, wall=None):
     "Holes closed (H,W) uint8; given the side of the chest `wall`, those too that only it bounds."
     wide = cv2.copyMakeBorder(piece, 0, 0, 1, 1, cv2.BORDER_CONSTANT)
-    seen = wide[:, ::-1] if wall == 'right' else wide
-    rows = np.flatnonzero(seen[:, :max(2, seen.shape[1]//8)].any(1)) if wall else ()
-    for y in rows[:1], rows[-1:]: seen[y, :seen[y].argmax() if len(y) else 0] = 1 # close it above and below
-    if len(rows): seen[rows[0]:rows[-1] + 1, 0] = 1
+    view = wide[:, ::-1] if wall == 'right' else wide
+    rows = np.flatnonzero(view[:, :max(2, view.shape[1]//8)].any(1)) if wall else ()
+    for y in rows[:1], rows[-1:]: view[y, :view[y].argmax() if len(y) else 0] = 1 # close it above and below
+    if len(rows): view[rows[0]:rows[-1] + 1, 0] = 1
     contours, _ = cv2.findContours(wide, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.ascontiguousarray(cv2.drawContours(np.zeros_like(wide), contours, -1, 1, cv2.FILLED)[:, 1:-1])
 
@@ -261,9 +261,9 @@ def _cut_edges(small, above):
     views = dict(top=lambda x: x, bottom=lambda x: x[::-1], left=lambda x: x.T, right=lambda x: x[:, ::-1].T)
     for name, view in views.items():
         side = _Side(view(small), view(above), name == wall)
-        found = side.edges(name == wall) if side.depth >= 4 else []
-        least = found and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
-        cut[name] = _cut_side(side, found, view(edges[int(name != wall)]), least, name == wall) if found else 0
+        lines = side.edges(name == wall) if side.depth >= 4 else []
+        least = lines and max(.3 if name == wall else .12, .8*min(_usual_steepness(small, above), .2))
+        cut[name] = _cut_side(side, lines, view(edges[int(name != wall)]), least, name == wall) if lines else 0
     return (cut['top'], h - cut['bottom'], cut['left'], w - cut['right']), edges
 
 # %% ../nbs/01g_breast.ipynb #fea385b9
@@ -315,12 +315,12 @@ def _without_attached(piece, grey):
     steep, grey = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (_steepness(grey), grey))
     gone, doubtful = np.zeros_like(half), np.zeros_like(half)
     for n, neck in enumerate(NECKS):
-        found = list(_suspects(half & (1 - gone), steep, grey, neck*max(size), wall))
+        pieces = list(_suspects(half & (1 - gone), steep, grey, neck*max(size), wall))
         if n == 0:
-            if not any(like > .65 for _, like, _ in found): break
+            if not any(like > .65 for _, like, _ in pieces): break
             continue
         near = cv2.dilate(gone, square) > 0 # what hangs on a label goes with it
-        for which, like, large in found:
+        for which, like, large in pieces:
             if like > .65 and large: doubtful[which] = 1
             if like > 1 or (which & near).any(): # it goes, with its root
                 gone[cv2.dilate(which.astype(np.uint8), square) > 0] = 1
@@ -352,9 +352,9 @@ def _without_tails(mask, grey):
     "The mask (h,w) uint8 without narrow, sharp, straight ends at the chest wall."
     wall = chest_wall(mask)
     if wall is None or not mask.any(): return mask
-    seen, grey = (mask, grey) if wall == 'left' else (mask[:, ::-1], grey[:, ::-1])
-    first, wide = int(seen.any(0).argmax()), max(4, round(_TAIL*mask.shape[1]))
-    band, grey = seen[:, first:first + wide + 1], grey[:, first:first + wide + 3]
+    view, grey = (mask, grey) if wall == 'left' else (mask[:, ::-1], grey[:, ::-1])
+    first, wide = int(view.any(0).argmax()), max(4, round(_TAIL*mask.shape[1]))
+    band, grey = view[:, first:first + wide + 1], grey[:, first:first + wide + 3]
     rows, narrow = np.flatnonzero(band[:, :3].any(1)), ~band.all(1)
     for ends in rows, rows[::-1]:
         ends = ends[:int(narrow[ends].argmin())] # from the outside, as far as they are narrow

@@ -78,9 +78,9 @@ def _read(self:Cache):
     for c in ('row', 'subject', 'study'): self.table[c] = self.table[c].astype(int)
     self.codes = self.conditions.encode_table(self.table)
     repr(self), self.table[['split', 'laterality', 'view']], about['settings'], about['images_sha256']
-    made = about['made_from'] # and what `origin` says
-    [v[:8] for o in (*made['tables'], made['mapping']) for v in (o['name'], o['sha256'])]
-    made['files'][:8], int(made['count'])
+    source = about['made_from'] # and what `origin` says
+    [v[:8] for o in (*source['tables'], source['mapping']) for v in (o['name'], o['sha256'])]
+    source['files'][:8], int(source['count'])
 
 @patch
 def _map(self:Cache):
@@ -223,27 +223,28 @@ def changes(
     "What is otherwise than when the finished cache of a request was made."
     about = read_json(r.cache/'cache.json')
     if about.get('version') != VERSION: return [f"it is a cache of form {about.get('version')}, this is form {VERSION}"]
-    made, was = about['made_from'], about['settings']
+    source, was = about['made_from'], about['settings']
     differences = [f"made with {k}={was.get(k)}, asked for is {v}" for k, v in r.settings.items() if was.get(k) != v]
-    if r.mapping and mapping_hash(r.mapping) != made['mapping']['sha256']:
-        differences.append(f"made with mapping={made['mapping']['name']}, asked for is {r.mapping.name}"
-                     if r.mapping.name != made['mapping']['name']
-                     else f"mapping {r.mapping.name} says something else")
+    if r.mapping and mapping_hash(r.mapping) != source['mapping']['sha256']:
+        differences.append(f"made with mapping={source['mapping']['name']}, asked for is {r.mapping.name}"
+                           if r.mapping.name != source['mapping']['name']
+                           else f"mapping {r.mapping.name} says something else")
     if not r.here or not r.mapping:
-        return differences + (_other_tables(r, made) if r.table and Path(r.table).is_file() else [])
-    differences += _other_tables(r, made)
-    if made['names'] != names_hash(r.mapping, r.archive): differences.append('there are other files')
+        return differences + (_other_tables(r, source) if r.table and Path(r.table).is_file() else [])
+    differences += _other_tables(r, source)
+    if source['names'] != names_hash(r.mapping, r.archive): differences.append('there are other files')
     rows = changed_files(r.cache, r.archive) or []
-    if len(rows) == made['count']: differences.append(f"none of the {len(rows)} files is as it was (is the disk there? "
-                                                "Without data.archive a cache is used as it was made)")
+    if len(rows) == source['count']:
+        differences.append(f"none of the {len(rows)} files is as it was (is the disk there? "
+                           "Without data.archive a cache is used as it was made)")
     elif rows: differences.append(f"{len(rows)} file{'s'*(len(rows) > 1)} (row {rows[0]}{' …'*(len(rows) > 1)})")
     return differences
 
-def _other_tables(r, made):
+def _other_tables(r, source):
     "The table of a request, where it isn't the one that a cache was made from."
     now = table_hashes(_tables(r)) if r.mapping else table_hashes([r.table])
-    if [t['sha256'] for t in now] == [t['sha256'] for t in made['tables']]: return []
-    names, before = (' + '.join(t['name'] for t in tables) or 'none' for tables in (now, made['tables']))
+    if [t['sha256'] for t in now] == [t['sha256'] for t in source['tables']]: return []
+    names, before = (' + '.join(t['name'] for t in tables) or 'none' for tables in (now, source['tables']))
     return [f"table {names}" + (f" in place of {before}" if names != before else ' says something else')]
 
 # %% ../nbs/01l_cache.ipynb #0ced0ed1a
@@ -306,8 +307,8 @@ def _disk_error(e, cache):
     full = e.errno in NO_ROOM or e.errno is None and 'written' in str(e) # numpy's own
     refused = e.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
     way = f'make room, or {_ELSEWHERE}' if full else _ELSEWHERE if refused else 'mend that'
-    said = e.strerror or unkept(e, 'the disk refused to write')
-    return InputError(f"{unkept(e.filename or cache, 'the cache')}: {said}; {way}. "
+    word = e.strerror or unkept(e, 'the disk refused to write')
+    return InputError(f"{unkept(e.filename or cache, 'the cache')}: {word}; {way}. "
                       "Given again, the command goes on where it was")
 
 # %% ../nbs/01l_cache.ipynb #spl00002
@@ -316,9 +317,9 @@ def _make_plan(r):
     if not r.archive.name: raise InputError(word := "no archive: give its folder (setting data.archive)", word)
     if not r.here:
         blind = not str(r.archive).isascii() and sys.getfilesystemencoding() not in ('utf-8', 'utf8')
-        told = ("no such folder; give the archive's (setting data.archive)"
-                + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind)
-        raise InputError(f'the archive: {told}', f'{r.archive}: {told}')
+        problem = ("no such folder; give the archive's (setting data.archive)"
+                   + " or a locale that knows its letters (export LC_ALL=C.UTF-8)"*blind)
+        raise InputError(f'the archive: {problem}', f'{r.archive}: {problem}')
     recipe = Preparation(tuple(r.settings['resolution']), r.settings['window'], r.settings['min_foreground'],
                          bool(r.mapping.chest_wall), tuple(r.mapping.modalities), r.patches, r.mapping.kept_kinds)
     if not is_complete(r.cache): _check_place(r)
@@ -335,9 +336,9 @@ def _prepare(r, max_faults, workers, shard, renew, limits):
     plan = _make_plan(r)
     if is_complete(r.cache) and not changes(r):
         if read_json(r.cache/'cache.json')['made_from']['rows'] == rows_hash(plan): return True
-        said = "changed since this cache was made: the table's rows"
-        if not renew: raise InputError(f"{r.cache.name}: {said}; renew it (--renew)",
-                                       f"{r.cache}: {said}. Renew it{_way_out(r)}")
+        change = "changed since this cache was made: the table's rows"
+        if not renew: raise InputError(f"{r.cache.name}: {change}; renew it (--renew)",
+                                       f"{r.cache}: {change}. Renew it{_way_out(r)}")
     _check_place(r)
     if not r.cache.exists(): mark_made(make_folder(r.cache), 'cache')
     for line in plan.table.attrs.get('notes', []): print(line)
@@ -460,6 +461,6 @@ def nlbs_prepare(
                  file_memory=file_memory, file_seconds=file_seconds)
     s = load_preparation(config, {k: v for k, v in given.items() if v is not None},
                          {} if share is None else dict(share=share))
-    made = prepare_cache(**data_arguments(s.data), workers=workers, shard=shard, renew=renew, share=s.output.share)
-    print(cache_summary(made) if made else f"shard {shard} is done; "
+    result = prepare_cache(**data_arguments(s.data), workers=workers, shard=shard, renew=renew, share=s.output.share)
+    print(cache_summary(result) if result else f"shard {shard} is done; "
                                            "others are not, the last of them will make the cache")

@@ -486,9 +486,9 @@ def image_kinds(
     ds:Dataset, # a header
 )->dict:        # of `KINDS`: where the header says so; none for a screening view
     "What else than a screening view the header says that an image is."
-    said = {}
+    reasons = {}
     def say(kind, where):
-        if kind: said.setdefault(kind, where)
+        if kind: reasons.setdefault(kind, where)
     for k in split_view(attribute_value(ds, 'ViewPosition'))[1]:
         say(k, f"ViewPosition {attribute_value(ds, 'ViewPosition')}")
     codes = sequence_items(ds, 'ViewCodeSequence')
@@ -507,13 +507,13 @@ def image_kinds(
     if (m := _magnification(ds)) >= 1.25: say('magnification', f'magnified {m:.3g} times')
     for keyword, kind in (('PartialView', 'partial view'), ('BurnedInAnnotation', 'burned-in annotation')):
         if str(attribute_value(ds, keyword, '')).strip().upper() == 'YES': say(kind, f'{keyword} YES')
-    return said
+    return reasons
 
 def _magnification(ds):
     "How much larger the image is than the breast; 1 where nothing is said."
-    said = attribute_numbers(ds, 'EstimatedRadiographicMagnificationFactor')
+    factor = attribute_numbers(ds, 'EstimatedRadiographicMagnificationFactor')
     far, near = attribute_numbers(ds, 'DistanceSourceToDetector'), attribute_numbers(ds, 'DistanceSourceToPatient')
-    return said[0] if said else far[0]/near[0] if far and near and near[0] > 0 else 1
+    return factor[0] if factor else far[0]/near[0] if far and near and near[0] > 0 else 1
 
 # %% ../nbs/01_dicom.ipynb #n01chkk
 def check_kinds(ds, path, kinds):

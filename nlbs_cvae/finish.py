@@ -48,9 +48,9 @@ def as_written(
     except InputError as e:
         raise e if str(path) in str(e) else InputError(f"{unkept(path, Path(path).name)}: {e.marked}") from None
     except Exception as e: # they may come from anybody
-        said = unkept(f'{type(e).__name__}: {e}', type(e).__name__)
+        word = unkept(f'{type(e).__name__}: {e}', type(e).__name__)
         raise InputError(f"{unkept(path, Path(path).name)}: cache.json and table.csv aren't as nlbs_prepare writes "
-                         f"them ({said}): copy the cache again") from None
+                         f"them ({word}): copy the cache again") from None
 
 # %% ../nbs/01k_finish.ipynb #43d1489a
 def make_splits(
@@ -77,9 +77,9 @@ def cache_tables(
     split:pd.Series, # of each row
 )->tuple:            # table of the prepared images without ids; the private one, with their sources
     "Tables of the prepared images."
-    seen = pd.DataFrame(records).drop(columns=['histogram', 'source'], errors='ignore')
-    seen = seen.assign(source_row=plan.table['row'].to_numpy())
-    df = pd.concat([plan.table.drop(columns='row'), seen], axis=1).assign(split=split)
+    facts = pd.DataFrame(records).drop(columns=['histogram', 'source'], errors='ignore')
+    facts = facts.assign(source_row=plan.table['row'].to_numpy())
+    df = pd.concat([plan.table.drop(columns='row'), facts], axis=1).assign(split=split)
     for c in ('laterality', 'view', 'age'): # where the table says nothing, the header does
         if c in df: df[c] = df[c].where(df[c].notna(), df[f'header_{c}'])
     df['woman'], df['visit'] = pd.factorize(df.subject)[0], pd.factorize(df.subject + '/' + df.study)[0]
@@ -186,8 +186,8 @@ def mapping_hash(
 )->str:
     "A hash of what a mapping says, not of its name; keys at their defaults don't count, so a new key changes nothing."
     usual = asdict(Mapping(name=''))
-    said = [(k, v) for k, v in asdict(mapping).items() if k not in ('name', 'about') and v != usual[k]]
-    return sha256(json.dumps(said).encode())
+    words = [(k, v) for k, v in asdict(mapping).items() if k not in ('name', 'about') and v != usual[k]]
+    return sha256(json.dumps(words).encode())
 
 def table_hashes(tables): return [dict(name=Path(t).name, sha256=sha256(t)) for t in tables]
 

@@ -24,9 +24,9 @@ def cache_oddities(
 )->pd.DataFrame: # row, kind, detail, path
     "Everything odd that is kept."
     heads = ('header_laterality', 'header_view', 'header_age')
-    seen = {h: pd.Series([r.get(h) for r in records], plan.table.index, object) for h in heads}
+    headers = {h: pd.Series([r.get(h) for r in records], plan.table.index, object) for h in heads}
     # several files may stand in one row
-    oddities = find_oddities(plan.table.assign(**seen, row=range(len(plan.table))), plan.mapping)
+    oddities = find_oddities(plan.table.assign(**headers, row=range(len(plan.table))), plan.mapping)
     odd = [*((r['source_row'], 'chest wall on the other side', 'mirrored') for r in records if r.get('flipped')),
            *((r['source_row'], 'way up', r['lay']) for r in records if r.get('lay') and not r['fault']),
            *((r['source_row'], 'nearly black', 'all grey values in the lowest tenth of the scale')

@@ -173,8 +173,8 @@ def _relative(df, m, archive):
     some = _some_rows(df.assign(path=paths))
     for k in range(shared + 1):
         shorter = lambda p: '/'.join(p.split('/')[k:])
-        made = _derive(some.assign(path=some['path'].map(shorter)), m)
-        if any(_leads_to_files(made, t, files) for t in m.path): return paths.map(shorter)
+        rows = _derive(some.assign(path=some['path'].map(shorter)), m)
+        if any(_leads_to_files(rows, t, files) for t in m.path): return paths.map(shorter)
     return paths
 
 # %% ../nbs/01c_metadata.ipynb #51aebae0
@@ -339,8 +339,8 @@ def _sides_and_views(df, m):
 def _constants(df, m, where):
     "What all images of the archive have, for every row; an `InputError` for a row that says otherwise."
     for name, value in m.constants.items():
-        said = column_keys(df[name]) if name in df else pd.Series('', df.index)
-        other = df[(said != '') & (said != value_key(value))]
+        values = column_keys(df[name]) if name in df else pd.Series('', df.index)
+        other = df[(values != '') & (values != value_key(value))]
         if len(other):
             given = unkept(repr(other[name].iloc[0]), 'is another')
             raise InputError(f"{where(other['row'].iloc[0])}: {name} {given}, though constants.{name} says {value}")
@@ -383,7 +383,7 @@ def _merge(df, codes, m, conditions):
 def _contradictions(df, m, conditions):
     "What rows of one woman's file say differently becomes unknown; `told_twice` keeps what they said."
     again = df[df.duplicated(['path', 'subject'], keep=False)]
-    told = pd.Series('', again.index)
+    notes = pd.Series('', again.index)
     for name in dict.fromkeys([*(c.name for c in conditions), 'laterality', 'view']):
         if name in m.merge: continue
         known = again[column_keys(again[name]) != '']
@@ -391,9 +391,9 @@ def _contradictions(df, m, conditions):
         differ = codes.groupby([known['path'], known['subject']]).transform('nunique') > 1
         for _, g in known[differ].groupby(['path', 'subject'], sort=False):
             says = ', '.join(f'{t} in row {i}' for t, i in zip(g[name], g['row']))
-            told[g.index] = told[g.index].map(lambda t: f'{t}; {name}: {says}'.lstrip('; '))
+            notes[g.index] = notes[g.index].map(lambda t: f'{t}; {name}: {says}'.lstrip('; '))
             df.loc[g.index, name] = ''
-    return df.assign(told_twice=told.reindex(df.index, fill_value='')) if (told != '').any() else df
+    return df.assign(told_twice=notes.reindex(df.index, fill_value='')) if (notes != '').any() else df
 
 # %% ../nbs/01c_metadata.ipynb #n1cfin
 def _finish_table(df, m, where):
@@ -408,9 +408,9 @@ def _finish_table(df, m, where):
         df[c.name] = pd.Series([values[t] for t in df[c.name].tolist()], df.index, dtype=float if c.edges else object)
     for name in ('laterality', 'view'):
         df[name] = pd.Series([t or None for t in df[name].tolist()], df.index, dtype=object)
-    said = [n for n in df if n.startswith(('folder_', 'told_'))]
+    notes = [n for n in df if n.startswith(('folder_', 'told_'))]
     first = ['row', 'path', 'subject', 'study', 'laterality', 'view']
-    return df[[*first, *(c.name for c in conditions if c.name not in first), *said]].reset_index(drop=True)
+    return df[[*first, *(c.name for c in conditions if c.name not in first), *notes]].reset_index(drop=True)
 
 # %% ../nbs/01c_metadata.ipynb #1139b78b
 def read_table(

@@ -162,17 +162,17 @@ def _write_image(dest, rows, i, size, seed):
     return truth
 
 # %% ../nbs/01f_phantom_archive.ipynb #3ddf72a8a
-def _already(dest, asked):
+def _already(dest, parameters):
     "Whether this very archive is there; an `InputError` where something else is."
     if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False
     if not (dest/'phantom.json').is_file():
         raise InputError(f"{dest}: exists and is no phantom archive; name another folder, or remove it")
     about = read_json(dest/'phantom.json')
-    made = about.get('parameters') if isinstance(about, dict) else None
-    if not isinstance(made, dict):
+    before = about.get('parameters') if isinstance(about, dict) else None
+    if not isinstance(before, dict):
         raise InputError(f"{dest}: its phantom.json is not that of a phantom archive; "
                          "name another folder, or remove it")
-    other = '; '.join(f'{k} {made.get(k)}, not {v}' for k, v in asked.items() if made.get(k) != v)
+    other = '; '.join(f'{k} {before.get(k)}, not {v}' for k, v in parameters.items() if before.get(k) != v)
     if other: raise InputError(f"{dest}: holds a phantom archive with {other}; name another folder, or remove it")
     return True
 
@@ -220,22 +220,23 @@ def write_phantom(
     dest, size = Path(dest), tuple(int(s) for s in size)
     if len(size) != 2 or min(size) < 64 or max(size) > 4096:
         raise InputError(f"size {size}: (height, width) of 64 to 4096 pixels")
-    asked = dict(women=int(women), size=list(size), seed=int(seed), faults=bool(faults),
-                 shares=[float(s) for s in shares], version=_VERSION)
-    if _already(dest, asked): return dest
+    parameters = dict(women=int(women), size=list(size), seed=int(seed), faults=bool(faults),
+                      shares=[float(s) for s in shares], version=_VERSION)
+    if _already(dest, parameters): return dest
     rows, planted = plan_archive(women, seed, shares, faults)
     dest.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(dest)
     part = Path(tempfile.mkdtemp(prefix=_part_prefix(dest, os.getpid()), suffix='.part', dir=dest.parent))
     try:
         _write_all(part, rows, planted, size, seed, workers)
-        write_json(part/'phantom.json', dict(what='digital phantoms, no patients', parameters=asked, images=len(rows)))
+        about = dict(what='digital phantoms, no patients', parameters=parameters, images=len(rows))
+        write_json(part/'phantom.json', about)
         # mkdtemp's folders are private, an archive is as open as its files
         rights = (part/'phantom.json').stat().st_mode
         part.chmod(rights | (rights & 0o444) >> 2)
         part.rename(dest)
     except OSError:
-        if not _already(dest, asked): raise # else another process was faster
+        if not _already(dest, parameters): raise # else another process was faster
     finally: shutil.rmtree(part, ignore_errors=True)
     return dest
 

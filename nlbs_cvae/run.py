@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from fastcore.basics import patch
 
-from .core import (InputError, in_notebook, kept_error, make_folder, open_regular, read_json, write_atomic,
-                            write_json)
+from .core import (InputError, in_notebook, kept_error, make_folder, open_regular, read_json, unkept,
+                            write_atomic, write_json)
 from .settings import Settings, read_yaml
 
 # %% ../nbs/00b_run.ipynb #ee981334
@@ -207,9 +207,22 @@ def file_lock(
             with _renewed(path): yield
         finally: path.unlink(missing_ok=True)
 
+# %% ../nbs/00b_run.ipynb #runplace
+_OTHERS = {'generation.json': 'a generation', 'encoding.json': 'an encoding', 'cache.json': 'prepared images'}
+
+def _check_own_folder(path):
+    "An `InputError` where a run can't have its folder."
+    if not path.name.isprintable():
+        raise InputError(f"{path}: a folder's name may hold no characters that can't be printed; take another name")
+    others = [what for name, what in _OTHERS.items() if os.path.lexists(path/name)]
+    if others or any(all((p/n).exists() for n in ('cache.json', 'images.npy')) for p in path.parents):
+        raise InputError(f"{unkept(path, path.name)}: {f'holds {others[0]}' if others else 'lies in prepared images'}, "
+                         "and a run or a report needs a folder of its own; name another one")
+
 @patch
 def lock(self:RunFolder):
-    "Hold the run for the block; what is written into it stays in it."
+    "Hold the run for the block; what is written into it stays in it, and is nobody else's."
+    _check_own_folder(self.path)
     for place in (self.checkpoints, self.model, self.logs, self.galleries, self.metrics, self.private):
         below = (Path(at)/n for at, folders, names in os.walk(place) for n in (*folders, *names))
         links = [place] if place.is_symlink() else [p for p in below if p.is_symlink()]

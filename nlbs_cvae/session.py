@@ -203,13 +203,13 @@ def at_work(
             if _no_room(e): e = InputError(f"{e.filename or folder.path}: {e.strerror}; "
                                            "make room, then give the same command: the run goes on "
                                            "from the last checkpoint")
-            kept = kept_error(e, [folder.path, *places])
-            with suppress(OSError): folder.keep_private(kept)
+            safe = kept_error(e, [folder.path, *places])
+            with suppress(OSError): folder.keep_private(safe)
             with suppress(OSError):
-                folder.status(state='failed', error=f'InputError: {kept}' if isinstance(e, InputError) else str(kept))
-            if group.first: log.error('failed: %s', kept)
-            group.fail(kept)
-            if in_notebook(): raise kept from None
+                folder.status(state='failed', error=f'InputError: {safe}' if isinstance(e, InputError) else str(safe))
+            if group.first: log.error('failed: %s', safe)
+            group.fail(safe)
+            if in_notebook(): raise safe from None
             raise e
 
 def _no_room(error): return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

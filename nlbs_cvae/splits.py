@@ -128,9 +128,9 @@ def _few_views(df):
         if f'header_{name}' in df: df = df.assign(**{name: df[name].where(df[name].notna(), df[f'header_{name}'])})
     if not ({'L', 'R'} <= set(df.laterality.dropna()) and {'CC', 'MLO'} <= set(df['view'].dropna())): return
     for study, g in df.groupby(['study', 'subject'], sort=False):
-        seen = {(a, b) for a, b in zip(g.laterality, g.view) if a in ('L', 'R') and b in ('CC', 'MLO')}
-        if len(seen) < 4:
-            have = ', '.join(sorted(a + b for a, b in seen)) or 'none'
+        pairs = {(a, b) for a, b in zip(g.laterality, g.view) if a in ('L', 'R') and b in ('CC', 'MLO')}
+        if len(pairs) < 4:
+            have = ', '.join(sorted(a + b for a, b in pairs)) or 'none'
             yield g.row.iloc[0], 'fewer than four views', f"study {study[0]} has {have}"
 
 # %% ../nbs/01d_splits.ipynb #n1dtol
@@ -159,11 +159,11 @@ def _all_or_none(df):
     "Ids that can't be women's: one for all images, or another one for each."
     women, images = df.subject.nunique(), df.path.nunique()
     if images > 12 and women == 1:
-        said = f'all {images} images have one id: is there a column that tells women apart?'
+        word = f'all {images} images have one id: is there a column that tells women apart?'
     elif images >= 8 and women == images:
-        said = f'each of {images} images has an id of its own: does it tell images apart, not women?'
+        word = f'each of {images} images has an id of its own: does it tell images apart, not women?'
     else: return
-    yield df.row.iloc[0], 'women not told apart', said
+    yield df.row.iloc[0], 'women not told apart', word
 
 # %% ../nbs/01d_splits.ipynb #f8770d0b
 ODDITIES = ('repeat of a view', 'folder against flag', 'header against table', 'one id under several folders',

@@ -255,8 +255,8 @@ def open_data(
 def _data_of(s, group, stop):
     "The cache, in each process; at least an image for each of them in every batch."
     with stop.ending_at_once():
-        found = group.first_does('preparing the images', lambda: get_data(s))
-        cache = found or get_data(s, check=False) # compared with its sources once
+        own = group.first_does('preparing the images', lambda: get_data(s))
+        cache = own or get_data(s, check=False) # compared with its sources once
     if group.first: logging.getLogger('nlbs_cvae').info('data: %s', origin(cache))
     n = min(s.data.batch_size, len(cache.rows('train')), len(cache.rows('valid')))
     if n < group.size: raise InputError(f"{group.size} processes share batches of {n} images "

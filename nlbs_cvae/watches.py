@@ -53,9 +53,9 @@ class GridWatch(Callback):
         self.real = grid_level(*grid_power(x.cpu(), cell))
     def after_epoch(self):
         with averaged(self.learn) as phase, torch.no_grad(), self.autocast():
-            made = torch.cat([phase.model.reconstruct(x, c) for x, c in zip(self.x.split(16), self.codes.split(16))])
+            images = torch.cat([phase.model.reconstruct(x, c) for x, c in zip(self.x.split(16), self.codes.split(16))])
         row = self.learn.history.rows[-1]
-        row['grid'] = grid_level(*grid_power(made.float().cpu(), self.cell)) - self.real
+        row['grid'] = grid_level(*grid_power(images.float().cpu(), self.cell)) - self.real
         if row['grid'] > self.most and self.pct_train > 0.3: logging.getLogger('nlbs_cvae').warning(
             'epoch %d: a grid of %d pixels stands %.1f dB out of the spectrum of reconstructions; '
             'lower training.adversarial_weight if it stays', row['epoch'], self.cell, row['grid'])
