@@ -100,7 +100,7 @@ def _tag(
     name, # for style sheets and tests
 ):
     "The widget, with a class in the page."
-    widget.add_class(f'nlbs-{name}')
+    widget.add_class(f"nlbs-{re.sub(r'[^a-zA-Z0-9_-]', '-', name)}")
     return widget
 
 def _path(
@@ -124,10 +124,12 @@ class Explorer:
         real:bool=False, # show real training images beside a synthetic one? They are private
         models=(),       # folders below which models may be opened (none: any)
         exports='',      # folder below which may be exported ('': anywhere)
+        images='',       # folder below which images may be opened ('': anywhere)
+        sources:bool=False, # may real women's images be opened and changed? What is made from them shows them
     ):
         self.worker, self.cache, self.out, self.width = Worker(background), cache, out, width
-        self.real, self.models, self.exports = real, tuple(models), exports
-        self.studio, self.x, self._quiet = None, None, False
+        self.real, self.models, self.exports, self.images = real, tuple(models), exports, images
+        self.sources, self.opened, self.studio, self.x, self._quiet = sources, None, None, None, False
         self.model = _path(model, 'model', placeholder='results/<run>')
         self.status = _tag(W.HTML(), 'status')
         self.bar = W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
@@ -211,7 +213,7 @@ def _open_named(self:Explorer):
         raise InputError(f"the basket holds {len(self.studio.basket)} images of {self.studio.path}: "
                          "export or empty it first")
     self.studio = s = Studio(self._allowed_model(self.model.value.strip()), self.cache)
-    self.model.value = str(self.studio.path)
+    self.model.value, self.opened = str(self.studio.path), None
     hands = W.VBox([self._asking(), self._hands()])
     self.body.children = [W.HBox([hands, self._stage()], layout=W.Layout(flex_flow='row wrap')), self._tabs()]
     self.changed()
@@ -224,7 +226,7 @@ def _asking(self:Explorer):
     def condition(c):
         options = [('any', c.unknown), *((c.label(v), v) for v in c.seen)]
         return _tag(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
-                      f"condition-{re.sub(r'[^a-zA-Z0-9_]', '-', c.name)}")
+                    f'condition-{c.name}')
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
     def number(value, name, key):
         short = W.Layout(width='190px')
@@ -374,12 +376,77 @@ def _tabs(self:Explorer):
     buttons = [self._button('Export', 'export', 'export', button_style='primary'),
                self._button('Empty', 'empty', 'empty')]
     pages.append([self.kept, self.folder, self.formats, W.HBox(buttons)])
-    tabs = W.Tab([W.VBox(p) for p in pages], titles=['Every condition', 'Walk', 'Compare', 'Basket'])
+    pages.append(self._image_tab())
+    tabs = W.Tab([W.VBox(p) for p in pages], titles=['Every condition', 'Walk', 'Compare', 'Basket', 'An image'])
     self.thumbs = []
     return _tag(tabs, 'tabs')
 
 @patch
 def _look(self:Explorer): return dict(window=self.window.value, level=self.level.value)
+
+# %% ../nbs/08a_explorer.ipynb #explimg2
+@patch
+def _image_tab(self:Explorer):
+    "Controls of an image that is there."
+    g, look = self.studio.generator, dict(layout=W.Layout(width='290px'), style=dict(description_width='100px'))
+    chosen = lambda name, options: _tag(W.Dropdown(options=options, description=name, **look), f'to-{name}')
+    self.file, self.told = _path('', 'file'), _path('', 'known', placeholder='view=MLO,density=2')
+    self.to = {c.name: chosen(c.name, ['as it is', *map(c.label, c.seen)]) for c in g.conditions}
+    self.finding = chosen('finding', ['as it is', 'none', *(f'put {f}' for f in g.map_flags)])
+    self.place = [_tag(W.IntSlider(50, min=0, max=99, description=d, **look), d) for d in ('down', 'across')]
+    self.still = _tag(W.Checkbox(False, description='keep the outline'), 'still')
+    self.four, self.written = _tag(W.VBox(), 'four'), _path(Path(self.out)/'changed', 'changed')
+    hands = [*self.to.values(), *[self.finding, *self.place]*bool(g.map_flags), self.still]
+    for w in hands: w.observe(lambda _: self.tried(self.change), 'value')
+    return [W.HBox([self.file, self.told, self._button('Open image', 'open-image', 'open_image')]),
+            W.HBox([W.VBox(hands), self.four], layout=W.Layout(flex_flow='row wrap')),
+            W.HBox([self.written, self._button('Export image', 'export-image', 'export_image')])]
+
+# %% ../nbs/08a_explorer.ipynb #explimg5
+@patch
+def open_image(self:Explorer):
+    "Open the image that is named."
+    name = self.file.value.strip()
+    path = Path(self.images or '.')/Path(name).expanduser()
+    if self.images and not is_inside(path, self.images):
+        raise InputError(f"{name}: this page was started for images below {self.images} only")
+    self.opened = self.studio.open_image(path, self.told.value.strip(), self.sources)
+    self.change()
+
+@patch
+def _change_asked(self:Explorer):
+    "What is asked of the opened image, as the studio takes it."
+    if self.opened is None: raise InputError("no image is open: name one, then open it")
+    words = ','.join(f'{k}={w.value}' for k, w in self.to.items() if w.value != 'as it is')
+    at = ','.join(str(w.value*s//100) for w, s in zip(self.place, self.studio.generator.resolution))
+    way, _, flag = self.finding.value.partition(' ')
+    place = dict(none='none', put=f'{flag}:{at}').get(way, '')
+    return dict(conditions=words or 'any', finding=place, keep_z=self.still.value)
+
+@patch
+def change(self:Explorer):
+    "Show the opened image, and what becomes of it."
+    if self.opened is None: return
+    asked, image, s = self._change_asked(), self.opened, self.studio
+    if asked['conditions'] == 'any' and not asked['finding']:
+        return self._show_four(image.x[0].numpy(), 'choose what is to change')
+    self.worker.refine(lambda watch: s.change_image(image, **asked, watch=watch),
+                       lambda made: self._show_four(*made), self._failed)
+
+# %% ../nbs/08a_explorer.ipynb #explimg3
+@patch
+def _show_four(self:Explorer, pictures, words):
+    "The image, what is kept of it, the counterfactual, the difference."
+    real, titles = self.opened.kind == 'real', ('image', 'kept of it', 'changed', 'difference')
+    self.four.children = [W.HTML(html.escape(f'{words}; from a {self.opened.kind} image')),
+                          _strip([(t, x, real) for t, x in zip(titles, pictures)], 200, **self._look())]
+
+@patch
+def export_image(self:Explorer):
+    "Write the changed image as nlbs_generate --from does."
+    asked, image, out = self._change_asked(), self.opened, self._allowed_folder(self.written.value.strip())
+    self.work('exporting', lambda watch: self.studio.export_change(image, out, **asked, allow_real=self.sources),
+              lambda df: f'{df.drawn[0]}, in {out.absolute()}: manifest.csv')
 
 # %% ../nbs/08a_explorer.ipynb #32648c53
 @patch

@@ -73,11 +73,11 @@ def measure_faithfulness(
     mae = lambda a, b: (a - b).abs().mean((1, 2, 3))
     mean = lambda v: mean_score(np.asarray(v, float), who, repeats)
     found = dict(composition=mean(mae(made['kept'], x)), by_noise=mean(mae(made['by_noise'], x)),
-                 reversibility=mean(mae(made['back'], x)), outline=_outline_change(made, who, repeats))
+                 reversibility=mean(mae(made['back'], x)), outline=_sides_changed(made, who, repeats))
     if judge is not None: found |= _judged(judge, x, made['there'], own, new, name, who, repeats)
     return found, made | dict(rows=rows)
 
-def _outline_change(made, who, repeats):
+def _sides_changed(made, who, repeats):
     "Pixels that change sides, in tenths of what two women differ by."
     before, after = ((made[k][:, 0] > -.8).float() for k in ('kept', 'there'))
     apart = [(before[i] - before[j]).abs().mean().item() for i in range(len(who)) for j in range(i) if who[i] != who[j]]

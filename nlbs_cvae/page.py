@@ -41,26 +41,29 @@ def page_file(
         if p.exists(): return p
     raise InputError(f"{here}: {name} is missing; install nlbs_cvae again")
 
+# %% ../nbs/08b_page.ipynb #pageenv2
 def page_environment(
     model,       # folder of a model, or the name of one that came with the library
     cache='',    # prepared training images
     out='explored', # folder below which it may export
     models='',   # folder below which other models may be opened
     real=False,  # may it show real training images?
+    images='',   # folder below which images may be opened ('': where it may export)
+    sources=False, # may they be real women's?
 )->dict:         # variables that explore.ipynb reads
     "What the page opens, wherever its kernel runs, and what a visitor may reach."
     here = lambda p: str(Path(p).absolute())
     own = here(model) if Path(model).exists() else str(model)
     return dict(NLBS_MODEL=own, NLBS_CACHE=str(cache) and here(cache), NLBS_OUT=here(out),
                 NLBS_MODELS=os.pathsep.join([own, *([here(models)] if str(models) else [])]),
-                NLBS_REAL='yes' if real else '')
+                NLBS_REAL='yes' if real else '', NLBS_IMAGES=here(images or out), NLBS_SOURCES='yes' if sources else '')
 
-# %% ../nbs/08b_page.ipynb #0a4d2902b
 def page_explorer()->Explorer:
     "The explorer as explore.ipynb shows it: a page's, or, opened by hand, of the newest model."
     e = os.environ.get
     return Explorer(e('NLBS_MODEL', ''), e('NLBS_CACHE', ''), e('NLBS_OUT', 'explored'), real=bool(e('NLBS_REAL')),
-                    models=list(filter(None, e('NLBS_MODELS', '').split(os.pathsep))), exports=e('NLBS_OUT', ''))
+                    models=list(filter(None, e('NLBS_MODELS', '').split(os.pathsep))), exports=e('NLBS_OUT', ''),
+                    images=e('NLBS_IMAGES', ''), sources=bool(e('NLBS_SOURCES')))
 
 # %% ../nbs/08b_page.ipynb #a3404b46
 def leading_page(
@@ -104,9 +107,12 @@ def nlbs_explore(
     real:bool=False,        # the page may show real training images beside synthetic ones; they are private
     port:int=8866,          # of the page; the next free one where it is taken
     no_browser:bool=False,  # only print the address
+    images:str='',          # the page can open images below this folder, to change them (default: those in OUT)
+    allow_real_sources:bool=False, # they may be real women's, and what is made from them shows them
 ):
     "Explore a trained model in the browser, for example: nlbs_explore results/demo"
     if not find_spec('voila'): raise InputError("the page needs voila: pip install voila")
     model, models = model or find_model(), models or ('' if model else 'results')
     load_generator(model, 'cpu') # what is wrong with it is said here rather than in a page
-    serve_page(page_environment(model, cache, out, models, real), **page_settings(port, not no_browser))
+    env = page_environment(model, cache, out, models, real, images, allow_real_sources)
+    serve_page(env, **page_settings(port, not no_browser))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'find_model', 'open_training_images', 'Recipe', 'Directions', 'principal_axes', 'Studio', 'ignore',
-           'Neighbour', 'picture']
+           'Neighbour', 'OpenedImage', 'picture']
 
 # %% ../nbs/08_studio.ipynb #studiox
 import os
@@ -26,6 +26,8 @@ from .cvae import Draws
 from .diffusion import Sampler
 from .generator import slerp
 from .sampling import export_images, load_generator
+from .encoding import open_images
+from .counterfactuals import Change, SideCheck, change_images, check_sources
 from .judge import small
 
 # %% ../nbs/08_studio.ipynb #79800d20
@@ -378,6 +380,71 @@ def export(self:Studio,
         if not os.access(folder, os.W_OK): raise InputError(f"{folder}: can't be written to; name another folder")
         return export_images(self.generator, folder, self.images(self.basket, STEPS, watch), codes,
                              [r.seed for r in self.basket], [str(r) for r in self.basket], formats, STEPS)
+    except OSError as e:
+        raise InputError(f"{folder}: can't be written to ({e.strerror or e}); name another folder") from e
+
+# %% ../nbs/08_studio.ipynb #stdimg02
+@dataclass(frozen=True)
+class OpenedImage:
+    "An image that the model didn't draw here, in its frame."
+    path:Path       # its file
+    told:str        # what was said of it
+    x:Tensor        # (1,1,H,W) in [-1,1]
+    codes:np.ndarray # (1,K)
+    kind:str        # 'real', 'phantom' or 'synthetic'
+
+@patch
+def open_image(self:Studio,
+    path,            # an image file
+    told='any',      # 'view=MLO,density=2'
+    allow_real=False, # may it be a real woman's?
+)->OpenedImage:
+    "Open an image to change it; an `InputError` says why it can't be."
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such image file (nlbs_generate --from changes a folder of them)")
+    self.generator.check_invertible(Sampler(STEPS))
+    some = open_images(self.generator, path, '', '', told or 'any')
+    check_sources([some.kind(0)], allow_real)
+    x, codes, _, faults = some.read([0])
+    if faults: raise InputError(f"{path}: {faults[0][1]}: {faults[0][2]}")
+    if wrong := SideCheck(self.generator)(x[0, 0], codes[0]): raise InputError(f"{path}: {wrong}")
+    return OpenedImage(path, told or 'any', torch.from_numpy(x), codes, some.kind(0))
+
+# %% ../nbs/08_studio.ipynb #stdimg03
+@patch
+def change_image(self:Studio,
+    image:OpenedImage,
+    conditions='any', # 'density=4'
+    finding='',       # as `Change` takes it
+    keep_z=False,     # only the texture heeds the change
+    steps:int=STEPS,
+    watch=ignore,
+)->tuple:             # image, what is kept of it, counterfactual, difference (4,H,W); what was changed, in words
+    "An image with one thing changed."
+    done, total = 0, (2*steps - 1)*(7 if 'm' in self.generator.noise_shapes else 5) # z, m and u there and back, u again
+    def step():
+        nonlocal done
+        done += 1
+        watch(min(done, total), total)
+    change = Change(self.generator, conditions, finding, keep_z, Sampler(steps, watch=step))
+    made = change(image.x, image.codes)
+    kept, new = (v[0, 0].float().cpu().numpy() for v in (made.reconstruction, made.image))
+    return np.stack([image.x[0, 0].numpy(), kept, new, new - kept]), change.words(image.codes[0])
+
+@patch
+def export_change(self:Studio,
+    image:OpenedImage,
+    out,              # new or empty folder
+    conditions='any', finding='', keep_z=False, # as of `change_image`
+    formats=('png',), # any of 'png', 'npy', 'dicom'
+    allow_real=False, # may a real woman's image be used?
+):                    # the manifest, a row
+    "Write the changed image as `nlbs_generate --from` writes it."
+    if not str(out).strip(): raise InputError("no folder to export to: name a new one")
+    change = Change(self.generator, conditions, finding, keep_z, Sampler(STEPS))
+    folder = Path(out).expanduser().absolute()
+    try: return change_images(change, folder, image.path, image.told, None, formats, allow_real=allow_real)
     except OSError as e:
         raise InputError(f"{folder}: can't be written to ({e.strerror or e}); name another folder") from e
 

@@ -85,7 +85,7 @@ class Page:
         "Choose from a dropdown."
         Select(self.one(f'.nlbs-{name} select')).select_by_visible_text(label)
 
-    def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket'].index(title) + 1})")
+    def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket', 'An image'].index(title) + 1})")
 
     def asked(self):
         "Addresses that the page asked for, the browser's own aside."

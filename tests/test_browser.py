@@ -176,6 +176,42 @@ def test_other_models_and_bad_ones(served, tiny_run, tmp_path):
         page.final('density=4')
         assert page.pixels().shape == (256, 256) and not page.all('.nlbs-condition-age')
 
+def test_an_image_is_opened_changed_and_exported(tiny_run, tmp_path):
+    "From the folder that the page was started for; a real woman's, or what says nothing, is refused without --allow_real_sources."
+    from nlbs_cvae.figures import save_png, to_uint
+    from nlbs_cvae.generator import Generator
+    from nlbs_cvae.phantom import phantom_image
+    size = Generator.from_pretrained(tiny_run/'model').resolution
+    x = to_uint(phantom_image(3, 'MLO', 'L', 60, size=size)[0]*2 - 1, 16)
+    save_png(tmp_path/'images'/'drawn.png', x, dict(Synthetic='yes', Conditions='view=MLO, laterality=L'))
+    save_png(tmp_path/'images'/'hers.png', x)
+    with explorer_page(tiny_run, tmp_path/'out', tmp_path, '--no_browser', '--images', tmp_path/'images') as url, browser(tmp_path) as page:
+        page.driver.get(url)
+        ready(page)
+        page.tab('An image')
+        def opened(name):
+            page.fill('.nlbs-file', name)
+            page.click('.nlbs-open-image')
+        opened('../server.log')
+        page.status('server.log: this page was started for images below')
+        opened('hers.png')
+        page.status('--allow_real_sources')
+        assert not page.all('.nlbs-four img')
+        opened('drawn.png')
+        page.until(lambda: len(page.all('.nlbs-four img')) == 1, 'the image')
+        page.choose('to-view', 'CC')
+        page.says('.nlbs-four', 'view MLO to CC; from a synthetic image')
+        page.until(lambda: len(page.all('.nlbs-four img')) == 4, 'image, what is kept, counterfactual, difference')
+        before = page.one('.nlbs-four').get_attribute('innerHTML')
+        page.choose('to-laterality', 'R')
+        page.says('.nlbs-four', 'laterality L to R')
+        assert page.one('.nlbs-four').get_attribute('innerHTML') != before
+        page.choose('to-laterality', 'as it is')
+        page.click('.nlbs-export-image')
+        page.status('counterfactual of a synthetic image: view MLO to CC')
+    df = pd.read_csv(tmp_path/'out'/'changed'/'manifest.csv')
+    assert df['view'].tolist() == ['CC'] and df.synthetic.tolist() == ['yes'] and Image.open(tmp_path/'out'/'changed'/df.file[0]).text['Source'] == 'synthetic'
+
 def begun(page):
     "Run the first cell unless it runs; a keystroke that comes before JupyterLab has its kernel is lost."
     if page.seen('.jp-CodeCell .jp-InputPrompt').text != '[ ]:': return True
