@@ -26,79 +26,102 @@ def facts(
     asked = ', '.join(e.conditions.names)
     read = s.get('reader_scores', {}).get('all readers', {}).get('auc')
     read = f'AUC of readers {read}' if read else ''
-    return dict(likeness=mark['Likeness'], texture=mark['Texture'], obedience=mark['Obedience'],
-                variety=mark['Variety'], privacy=mark['Privacy'],
-                groups=worst_group(e), trained=known, far=far, asked=f'conditions {asked}',
-                tested=f'{a["images"]} {a["split"]} images of {women(a["women"])}, none of them trained on'
-                if len(e.train) or e.generator else '',
-                split='women are split by a hash into training, validation and test; none is in two'
-                if a['split'] != 'real' else '',
-                eyes=f'two extractors, {a["extractor"]["name"]} and FD-{a["second"]["name"]}' if 'second' in a
-                else f'{a["extractor"]["name"]}',
-                power='the copy test\'s power on planted copies' if s.get('memory_scores') else '', readers=read,
-                model=f'SHA-256 {a["model"][:16]}, all settings in settings.yaml, seed {e.settings.training.seed}'
-                if e.generator else '',
-                software=f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}',
-                again='commands on the last page; numbers in full in metrics/*.json',
-                intervals=f'95 % intervals from {a["resamples"]} resamples of whole women', use='trained on '
-                                                                                                'synthetic, tested '
-                                                                                                'on real (page '
-                                                                                                'Obedience and use)'
-                if s.get('use_scores') else '',
-                card='model/MODEL_CARD.md' if e.generator else '', log='logs/ and run.json of the run folder'
-                if e.generator else '')
+    of_run = 'all settings in settings.yaml, model/MODEL_CARD.md' if e.generator else ''
+    tested = f'{a["images"]} {a["split"]} images of {women(a["women"])}' + ', none of them trained on'*bool(known)
+    return dict(
+        likeness=mark['Likeness'], texture=mark['Texture'], obedience=mark['Obedience'], variety=mark['Variety'],
+        privacy=mark['Privacy'], groups=worst_group(e), trained=known, far=far, asked=f'conditions {asked}',
+        tested=tested,
+        split='women are split by a hash into training, validation and test' if a['split'] != 'real' else '',
+        eyes=f'FD-{a["second"]["name"]} beside it' if 'second' in a else '', readers=read, model=of_run,
+        power='the copy test\'s power on planted copies' if s.get('memory_scores') else '',
+        software=f'NLBS-CVAE {a["version"]}, torch {a["torch"]}, numpy {a["numpy"]}, Python {a["python"]}',
+        again='commands on the last page; numbers in full in metrics/*.json', rules='the rule of each mark, on page 1',
+        intervals=f'95 % intervals from {a["resamples"]} resamples of whole women', limits='on the last page',
+        log='logs/ and run.json of the run folder' if e.generator else '')
 
 # %% ../nbs/06p_checklist.ipynb #checklist3
-SEVEN = 'Seven Cs for synthetic medical data (Zamzmi et al., 2025)', (
-    ('congruence: like real data', 'likeness texture'), ('coverage: as varied as real data', 'variety groups'),
-    ('constraint: anatomy and physics that can be', 'readers'), ('completeness: all that a user needs to know of an '
-                                                                 'image', 'asked obedience'),
-    ('compliance: privacy, licences, rules', 'privacy power'), ('comprehension: how it was made', 'model again'),
-    ('consistency: the same elsewhere and the next time', 'far eyes'))
-FUTURE = 'FUTURE-AI (Lekadir et al., 2025)', (
-    ('fairness 1: sources of bias named', 'asked'), ('fairness 2: attributes of individuals known', 'asked'),
-                                              ('fairness 3: bias measured', 'groups'),
-    ('universality 1: intended settings', ''), ('universality 2: community standards', 'software'),
-                                              ('universality 3: external data', 'far'),
-    ('universality 4: valid at the site', ''), ('traceability 1: risks managed', ''),
-                                              ('traceability 2: documentation', 'card again'),
-    ('traceability 3: quality control', 'tested'), ('traceability 4: audited later', ''),
-                                              ('traceability 5: logs', 'log'), ('traceability 6: governance', ''),
-    ('usability 1: use and users', ''), ('usability 2: a person decides', ''), ('usability 3: teaching material', ''),
-                                              ('usability 4: tried by users', 'readers'),
-    ('usability 5: clinical use', 'use'), ('robustness 1: sources of variation', ''),
-                                              ('robustness 2: representative training data', 'trained'),
-    ('robustness 3: robustness measured', 'far'), ('explainability 1 and 2: needed, and measured', ''),
-                                              ('general 1: stakeholders', ''),
-    ('general 2: privacy and security', 'privacy power'), ('general 3: risks mitigated', ''),
-                                              ('general 4: a plan of evaluation', 'intervals'),
-    ('general 5 to 7: law, ethics, society and environment', ''))
-CLAIM = 'CLAIM (Tejani et al., 2024)', (
-    ('aim and design of the study', ''), ('where images come from, and when', ''), ('who was included', ''),
-                                        ('preprocessing', 'software'), ('selection of images', 'tested'),
-    ('de-identification', ''), ('missing data', 'asked'), ('how images were acquired', ''),
-                                        ('reference standard, and who set it', ''),
-                                        ('partitions, and that they share nobody', 'split'),
-    ('size of the test set, and why', 'tested'), ('external test set', 'far'), ('model, inputs and outputs', 'model'),
-                                        ('software', 'software'),
-    ('training, parameters, augmentation', 'model'), ('how the final model was chosen', ''),
-                                        ('metrics', 'likeness eyes'), ('uncertainty and tests', 'intervals'),
-    ('robustness', 'far'), ('explanations', ''), ('evaluation on held-out data', 'tested intervals'),
-                                        ('registration of the study', ''), ('flow of participants', ''),
-    ('who is in which partition', 'trained tested'), ('performance in all partitions', 'likeness variety'),
-                                        ('performance in groups', 'groups'),
-    ('failures looked at', ''), ('limits', 'again'), ('meaning for practice', 'use readers'),
-                                        ('protocol, code and data to be had', 'again'), ('funding', ''))
+SEVEN = 'Seven Cs for synthetic medical data (Zamzmi et al., 2025)', """
+congruence: like real data | likeness texture eyes
+coverage: as varied as real data | variety groups
+constraint: anatomy and physics that can be | readers
+completeness: what an image shows is known | asked obedience
+compliance: privacy | privacy power
+comprehension: how it was made | model again
+consistency: the same elsewhere | far"""
+FUTURE = 'FUTURE-AI (Lekadir et al., 2025)', """
+fairness 1: sources of bias |
+fairness 2: attributes of individuals | asked
+fairness 3: bias measured | groups
+universality 1: intended settings |
+universality 2: community standards |
+universality 3: external data | far
+universality 4: valid at the site |
+traceability 1: risks managed |
+traceability 2: documentation | model again
+traceability 3: quality control |
+traceability 4: audited later |
+traceability 5: logs | log
+traceability 6: governance |
+usability 1: use and users |
+usability 2: a person decides |
+usability 3: teaching material |
+usability 4: tried by users |
+usability 5: clinical use |
+robustness 1: sources of variation |
+robustness 2: representative training data |
+robustness 3: robustness measured |
+explainability 1 and 2: needed, and measured |
+general 1: stakeholders |
+general 2: privacy and security | privacy power
+general 3: risks mitigated |
+general 4: a plan of evaluation | rules
+general 5 to 7: law, ethics, society, environment |"""
 
-# %% ../nbs/06p_checklist.ipynb #checklist3b
+# %% ../nbs/06p_checklist.ipynb #checklist10
+CLAIM = 'CLAIM (Tejani et al., 2024)', """
+aim and design of the study |
+where images come from, and when |
+who was included |
+preprocessing |
+selection of images | tested
+de-identification |
+missing data |
+how images were acquired |
+reference standard, and who set it |
+partitions, and that they share nobody | split
+size of the test set | tested
+why that size is enough |
+external test set | far
+model, inputs and outputs | model
+software | software
+training, parameters, augmentation | model
+how the final model was chosen |
+metrics | likeness eyes
+uncertainty | intervals
+robustness |
+explanations |
+registration of the study |
+flow of participants |
+who is in which partition | trained tested
+performance on held-out data | likeness variety
+performance in groups | groups
+failures looked at |
+limits | limits
+meaning for practice |
+protocol, code and data to be had | again
+funding |"""
+
+# %% ../nbs/06p_checklist.ipynb #checklist11
 def checklist(
     e:Evaluation,
 )->dict: # {list: [(subject, words; '' where it is open)]}
     "Each list with what this evaluation answers."
     known = facts(e)
-    return {title: [(subject, '; '.join(w for k in keys.split() if (w := known[k].rstrip('.')))) for subject,
-                    keys in items]
-            for title, items in (SEVEN, FUTURE, CLAIM)}
+    def answered(line):
+        subject, keys = line.split('|')
+        return subject.strip(), '; '.join(w for k in keys.split() if (w := known[k].rstrip('.')))
+    return {title: [answered(line) for line in text.strip().splitlines()] for title, text in (SEVEN, FUTURE, CLAIM)}
 
 # %% ../nbs/06p_checklist.ipynb #checklist6
 def put_list(
@@ -117,8 +140,7 @@ def put_list(
     return top - .006 - .0148*(len(items) + 2)
 
 _LEAD = ('What three lists ask of such a study. Black: this evaluation answers it, in the words and numbers of its '
-         'pages. '
-         'Ochre: open, for the authors to say.')
+         'pages. Ochre: open, for the authors to say.')
 
 def page_checklist(
     e:Evaluation, public:bool=False,

@@ -35,12 +35,12 @@ def measure_eyes(
     sets = [(c, k, who) for c, (k, who) in whose.items() if k in own]
     def likeness(f, name, who): return feature_scores(f['test'], f[name][:e.n], e.test.subjects, who, b)['kid_relative']
     table = {c: dict(first=likeness(e.feats, k, who), second=likeness(own, k, who)) for c, k, who in sets}
-    pairs = [(r['samples'].value, s['samples'].value) for r, s in zip(*(group_likeness(e, f, 0).values()
-                                                                        for f in (e.feats, own)))]
+    groups = [group_likeness(e, f, 0) for f in (e.feats, own)]
+    pairs = [tuple(g[label]['samples'].value for g in groups) for label in groups[0]]
     pairs = np.array([p for p in pairs if None not in p])
     few = Score(None, n=(len(pairs),), note=f'{len(pairs)} groups are large enough, at least 4 are needed')
-    table['groups'] = dict(agreement=few if len(pairs) < 4 else Score(rank_agreement(*pairs.T), n=(len(pairs),),
-                                                                      note='of groups'))
+    ranked = few if len(pairs) < 4 else Score(rank_agreement(*pairs.T), n=(len(pairs),), note='of groups')
+    table['groups'] = dict(agreement=ranked)
     return table | {'single samples': dict(agreement=_agreement(*e.nearness, b))}
 
 def _second_sight(e, eye):
@@ -83,12 +83,10 @@ def page_eyes(
              r in table.items() if 'agreement' in r}
     top = put_table(fig, top, ranks, ['agreement'], head='Agreement of ranks',
                     titles=dict(agreement='Spearman\'s rho'), right=[.94])
-    top = put_text(fig, top, f'Likeness of groups and nearness of samples in ranks: 1 is the same order, 0 none. '
-                             f'{second}: '
-                   f'SHA-256 {e.about["second"]["sha256"][:16]}…' + ', grey values and co-occurrence of the breast '
-                                                                    'in 57 numbers, without a network, each in units '
-                                                                    'of its deviation '
-                   'in real images.'*(second == 'Radiomics'), color='#444444')
+    what = (', grey values and co-occurrence of the breast in 57 numbers, without a network, each in units of its '
+            'deviation in real images.')*(second == 'Radiomics')
+    top = put_text(fig, top, 'Likeness of groups and nearness of samples in ranks: 1 is the same order, 0 none. '
+                   f'{second}: SHA-256 {e.about["second"]["sha256"][:16]}…{what}', color='#444444')
     if e.nearness: plot_eyes(e, fig.add_axes([.2, top - .4, .54, .38]), first, second)
     return fig
 

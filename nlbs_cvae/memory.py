@@ -183,11 +183,9 @@ def page_memory(
 ):
     "What the copy test would have found."
     table, n = e.scores['memory_scores'], len(e.fake)
-    fig = new_page(e, 'What would have been found', f'Training images, as they are or changed as a generator that '
-                                                    f'remembers might change them, are '
-                   f'planted among the {n:,} samples; the table says in which share of trials the test speaks up. '
-                   f'"New women" were never trained '
-                   'on: there it should be silent.')
+    fig = new_page(e, 'What would have been found', 'Training images, as they are or changed as a generator that '
+                   f'remembers might change them, are planted among the {n:,} samples; the table says in which share '
+                   'of trials the test speaks up. "New women" were never trained on: there it should be silent.')
     top = .868
     for test, title in (('copies', 'Found as copies'), ('near duplicates', 'Found as too many near duplicates')):
         rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items()

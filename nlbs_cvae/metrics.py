@@ -253,10 +253,10 @@ def relative_kid(
 )->Score:
     "KID over pairs of different subjects, in units of a real image's own variance."
     if plain.value is None: return plain
-    s, spread = corrected_kid(plain, kaa, kbb, kab, who_a, who_b), float(np.trace(kaa)/len(kaa) - between_women(kaa,
-                                                                                                                who_a))
-    return Score(*(None if v is None else v/spread for v in (s.value, s.low, s.high)), s.n, 'of the variance of real '
-                                                                                            'images')
+    s = corrected_kid(plain, kaa, kbb, kab, who_a, who_b)
+    spread = float(np.trace(kaa)/len(kaa) - between_women(kaa, who_a))
+    value, low, high = (None if v is None else v/spread for v in (s.value, s.low, s.high))
+    return Score(value, low, high, s.n, 'of the variance of real images')
 
 # %% ../nbs/06d_metrics.ipynb #a8c36a8c
 def distances(

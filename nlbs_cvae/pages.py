@@ -269,8 +269,8 @@ def again(e):
     "The command of this evaluation."
     x, extra = e.about['extractor'], e.about['overrides']
     packaged = x['key'][3:] in ('radiomics', 'efflite2')
-    weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}' + ('' if packaged
-                                                                                     else f':FILE:{x["sha256"]}')
+    weights = '' if packaged else f':FILE:{x["sha256"]}'
+    weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}{weights}'
     run = f' results/{e.folder.path.name}'*e.folder.settings_file.exists()
     archives = '' if run else ' --real ARCHIVE' + ' --train ARCHIVE'*bool(len(e.train))
     mapping = f' --mapping {e.about["mapping"]}' if e.about.get('mapping') else ''

@@ -88,10 +88,10 @@ def study_images(
 )->tuple:          # synthetic, real (N,H,W); what decides them
     "What is to be read."
     if n < 2: raise InputError(f"images={n}: a study needs at least two, one real and one synthetic")
-    folder = Path(source).is_dir() and not any((Path(source)/c).exists() for c in ('config.json', 'model/config.json',
-                                                                                   'settings.yaml'))
-    synthetic, cache, whose = _from_folder(source, archive, mapping, n//2,
-                                           seed) if folder else _from_model(source, archive, mapping, n//2, seed)
+    of_model = ('config.json', 'model/config.json', 'settings.yaml')
+    folder = Path(source).is_dir() and not any((Path(source)/c).exists() for c in of_model)
+    take = _from_folder if folder else _from_model
+    synthetic, cache, whose = take(source, archive, mapping, n//2, seed)
     rows = cache.rows('test') if whose == cache.fingerprint else cache.rows()
     who = Images(cache, rows).subjects
     first = rng(seed, 'readers').permutation(len(rows))
@@ -100,8 +100,8 @@ def study_images(
     if len(chosen) < n - n//2: raise InputError(f"{archive}: {len(rows)} real images to choose from, {n - n//2} are "
                                                 f"needed; ask for fewer images")
     digest = sha256(np.ascontiguousarray(to_uint(synthetic)).tobytes())
-    return synthetic, to_float(cache.images[np.sort(chosen)]), dict(images=n, seed=seed, synthetic=digest,
-                                                                    real=cache.fingerprint)
+    question = dict(images=n, seed=seed, synthetic=digest, real=cache.fingerprint)
+    return synthetic, to_float(cache.images[np.sort(chosen)]), question
 
 def _from_folder(source, archive, mapping, n, seed):
     "Samples of a folder."
@@ -187,9 +187,8 @@ def begin(self:Reading):
     order = rng(self.about['digest'], 'order', self.name).permutation(len(self.images)) # each reader's own
     self.left = [self.images[i] for i in order if self.images[i] not in done]
     self.reader.disabled = self.begun.disabled = True
-    self.tell(f'{self.name}: {len(done)} of {len(self.images)} read.' if done else 'Keys: r real, s synthetic; 1 to '
-                                                                                   '3 how sure; a to d density; '
-                                                                                   'Enter next; + and - zoom.')
+    keys = 'Keys: r real, s synthetic; 1 to 3 how sure; a to d density; Enter next; + and - zoom.'
+    self.tell(f'{self.name}: {len(done)} of {len(self.images)} read.' if done else keys)
     self.body.children = [W.HBox([self._stage(), self._questions()], layout=W.Layout(flex_flow='row wrap'))]
     self._next()
 
@@ -197,9 +196,8 @@ def begin(self:Reading):
 def _stage(self:Reading):
     "The image, zoomed within a frame, and how its grey values are shown."
     self.image = _named(W.Image(format='png', layout=W.Layout(flex='0 0 auto', max_width='none')), 'image')
-    frame = W.Box([self.image], layout=W.Layout(width=f'{self.width + 24}px', height=f'{self.width + 24}px',
-                                                overflow='auto',
-                                                      align_items='flex-start'))
+    side = f'{self.width + 24}px'
+    frame = W.Box([self.image], layout=W.Layout(width=side, height=side, overflow='auto', align_items='flex-start'))
     def slider(v, low, high, step, name, fmt):
         return _named(W.FloatSlider(v, min=low, max=high, step=step, description=name, readout_format=fmt,
                                     layout=W.Layout(width=f'{self.width}px')), name)
@@ -272,8 +270,8 @@ def save(self:Reading):
     row = dict(image=self.at, answer=self.said['answer'], confidence=self.said['confidence'],
                density=self.said['density'] or '',
                seconds=round(time.monotonic() - self.since, 2))
-    write_atomic(self.study/'answers'/f'{self.name}.csv', pd.concat([before[ANSWER],
-                                                                     pd.DataFrame([row])]).to_csv(index=False))
+    after = pd.concat([before[ANSWER], pd.DataFrame([row])])
+    write_atomic(self.study/'answers'/f'{self.name}.csv', after.to_csv(index=False))
     self.left.pop(0)
     self._next()
 
@@ -337,8 +335,8 @@ if (button) { e.preventDefault(); button.click(); } });</script>"""
 # %% ../nbs/08j_readers.ipynb #readers16
 def page_reading()->Reading:
     "The page of the study that $NLBS_STUDY names, as read.ipynb shows it."
-    if not (study := os.environ.get('NLBS_STUDY', '')): raise InputError("no study to read: start this page with "
-                                                                         "nlbs_readers")
+    study = os.environ.get('NLBS_STUDY', '')
+    if not study: raise InputError("no study to read: start this page with nlbs_readers")
     return Reading(study)
 
 @command

@@ -144,18 +144,16 @@ def page_readers(
     s = e.scores['reader_scores']
     rows = {k: r | dict(images=f"{r['images'].value} images" if 'images' in r else '',
                         seconds=f"{r['seconds'].value:.0f} s") for k, r in s.items() if k != 'agreement'}
-    fig = new_page(e, 'Readers', 'Readers saw real and synthetic images mixed, without knowing which, and said of '
-                                 'each what it is and how surely. AUC: the chance that of a '
-                   'synthetic and a real image the synthetic one was rated more synthetic; 0.5 is a coin. Intervals: '
-                   'images resampled, for all '
-                   'readers together readers too.')
+    fig = new_page(e, 'Readers', 'Readers saw real and synthetic images mixed, without knowing which, and said of each '
+                   'what it is and how surely. AUC: the chance that of a synthetic and a real image the synthetic one '
+                   'was rated more synthetic; 0.5 is a coin. Intervals: images resampled, for all readers together '
+                   'readers too.')
     titles = dict(images='read', auc='AUC', found='synthetic found', spared='real left real', seconds='time')
     top = put_table(fig, .868, rows, list(titles), titles=titles, right=[.32, .5, .68, .86, .94])
-    top = put_table(fig, top, {k: dict(kappa=v) for k, v in s['agreement'].items()}, ['kappa'], head="Agreement "
-                                                                                                     "(Fleiss' kappa)",
-                    titles=dict(kappa='kappa'), right=[.5])
-    notes = [n for n in (s['all readers']['auc'].note, *(f'{k}: {v.note}' for k, v in s['agreement'].items()
-                                                         if v.value is None)) if n]
+    agreed, head = {k: dict(kappa=v) for k, v in s['agreement'].items()}, "Agreement (Fleiss' kappa)"
+    top = put_table(fig, top, agreed, ['kappa'], head=head, titles=dict(kappa='kappa'), right=[.5])
+    silent = [f'{k}: {v.note}' for k, v in s['agreement'].items() if v.value is None]
+    notes = [n for n in (s['all readers']['auc'].note, *silent) if n]
     top = put_text(fig, top, '. '.join([*notes, 'Time: the median of an image. These images are of the study, not '
                                                 'those of the other pages.']), color='#444444')
     high = min(.3, .03*len(rows) + .05)

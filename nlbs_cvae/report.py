@@ -121,8 +121,8 @@ def evaluation_section(
 
 def _row_name(file, metric):
     "A condition may bear the name of a metric, and `density` does."
-    return f'obedience: {metric}' if file == 'obedience_scores' else {'density': 'density of '
-                                                                                 'neighbours'}.get(metric, metric)
+    if file == 'obedience_scores': return f'obedience: {metric}'
+    return 'density of neighbours' if metric == 'density' else metric
 
 def _beyond(e):
     "Sentences on groups, memory and readers, where they were measured."

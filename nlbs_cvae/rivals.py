@@ -59,7 +59,8 @@ def family(
     a:Evaluation, b:Evaluation, # measured, against the same real images
 )->dict:                        # measure: (statistic of a, of b)
     "What two folders are compared by; each statistic takes rows of the real images and of the samples."
-    return {k: (f, s) for k, f in _measures(a).items() if (s := _measures(b).get(k))}
+    first, second = _measures(a), _measures(b)
+    return {k: (f, second[k]) for k, f in first.items() if k in second}
 
 def _measures(e):
     "The statistics of one folder."
@@ -76,9 +77,9 @@ def _measures(e):
         return (own - 2*krf[np.ix_(i, j)].mean() + inside)/spread
     def coverage(i, j):
         return (drf[np.ix_(i, j)].min(1) < np.partition(drr[np.ix_(i, i)], 5, axis=1)[:, 5]).mean()
-    found = dict(likeness=likeness, coverage=coverage, spectrum=lambda i,
-                 j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean()),
-                 greys=lambda i, j: 100*np.abs(cdf(hr[i]) - cdf(hf[j])).mean())
+    spectrum = lambda i, j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean())
+    greys = lambda i, j: 100*np.abs(cdf(hr[i]) - cdf(hf[j])).mean()
+    found = dict(likeness=likeness, coverage=coverage, spectrum=spectrum, greys=greys)
     return found | _read(e, x) | _remembered(f, fake)
 
 def _read(e, x):

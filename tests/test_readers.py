@@ -1,9 +1,11 @@
 "A reader study in a real browser: three readers, a break, zoom and keys, no key in sight; and the analysis of what they said."
 import json, re, subprocess, sys, urllib.request
+from types import SimpleNamespace
 
 import numpy as np, pandas as pd, pytest
 from nlbs_cvae.figures import save_png, to_uint
 from nlbs_cvae.measure import read_metrics
+from nlbs_cvae.readings import add_readings
 
 pytestmark = [pytest.mark.needs('browser'), pytest.mark.timeout(600)]
 N = 12
@@ -121,6 +123,9 @@ def test_the_analysis(place, url):
     assert (scores['reader 1']['auc'].value, scores['reader 2']['auc'].value, scores['reader 3']['images'].value) == (1, 0, 5)
     assert scores['all readers']['auc'].low < scores['all readers']['auc'].high and 'reader 1: AUC 1' in done.stdout
     assert 'anna' not in (place/'study_key'/'reading.json').read_text() + done.stdout
+    report = SimpleNamespace(scores={}) # as nlbs_evaluate --readers takes it
+    add_readings(report, place/'study_key'/'reading.json')
+    assert report.scores['reader_scores'] == scores
 
 def test_another_question_is_refused(place, url):
     for more, word in ((('--images', N + 2), 'a study of 12 images'), (('--seed', 4), 'another seed'), (('--key', place), "the key isn't here")):
