@@ -115,7 +115,8 @@ class Sampler:
     )->Tensor:        # latents (B,…)
         return few_steps(denoiser, noise, left=left) if self.quick else heun(denoiser, noise, self.steps, left=left)
 
-    def slow(self): return replace(self, quick=False, watch=None) # z is small: it is always drawn well
+    def slow(self): # z is small: it is always drawn well
+        return replace(self, steps=max(24, self.steps), quick=False, watch=None)
 
 # %% ../nbs/03b_diffusion.ipynb #3a988b79
 class NoiseLevel(nn.Module):

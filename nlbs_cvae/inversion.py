@@ -64,8 +64,9 @@ def invert(self:Generator,
                            ('u', None if u is None else p.scale_u(u), (z, grid_mean, m))):
         if x is None: continue
         net = self.denoiser(name, codes, sampler, *given)
-        noise[name] = heun_back(net, x, sampler.steps)
-        missed[name] = x - heun(net, noise[name], sampler.steps)
+        steps = (sampler.slow() if name == 'z' else sampler).steps
+        noise[name] = heun_back(net, x, steps)
+        missed[name] = x - heun(net, noise[name], steps)
     return Inversion(noise, missed)
 
 # %% ../nbs/03d_inversion.ipynb #invdfb5c
