@@ -18,8 +18,8 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from . import __version__
-from .core import (InputError, atomic_file, command, make_folder, progress, read_json, refuse_inside, sha256,
-                            unkept, write_atomic, write_json)
+from .core import (InputError, atomic_file, command, make_folder, open_regular, progress, read_json,
+                            refuse_inside, sha256, unkept, write_atomic, write_json)
 from .run import file_lock
 from .figures import to_float
 from .conditions import match_columns
@@ -286,7 +286,8 @@ def _open_usual(generator, some, usual, out, batch_size):
     "What held-out women answer, asked once; and whose images are theirs."
     (known, rows), file = held_out(generator, some, usual), out/'usual.npz'
     if file.exists():
-        with np.load(file, allow_pickle=False) as f: of, beside = str(f['of']), Usual.from_arrays(f)
+        f = _arrays(file)
+        of, beside = str(f['of']), Usual.from_arrays(f)
         if of != known.key: raise InputError(f"{out}: its scores are beside other women; name a new folder")
         return beside
     answers = ask_all(generator, known.cache.images, known.codes, rows, batch_size)
@@ -309,6 +310,17 @@ def _check_out(out, images, asked):
     if other := [k for k in asked if was.get(k) != asked[k]]:
         raise InputError(f"{out}: holds an encoding with {other[0]}={was.get(other[0])}, not {asked[other[0]]}; "
                          "name a new folder")
+    if odd := [p for p in sorted(out.rglob('*')) if p.is_symlink() or not (p.is_file() or p.is_dir())]:
+        raise InputError(f"{odd[0]}: a link or a device, which no encoding has; name a new folder")
+
+def _arrays(path):
+    "Arrays of an encoding; an `InputError` where a file isn't as it was written."
+    try:
+        with open_regular(path, 2**36) as f, np.load(f, allow_pickle=False) as part: return {k: part[k] for k in part.files}
+    except InputError: raise
+    except Exception: # whatever numpy and zipfile raise at a file that is no archive of arrays
+        raise InputError(f"{path}: not as it was written; delete it, and give the same command again") from None
+
 
 # %% ../nbs/06j_encoding.ipynb #encaf6e3
 def _encode_shard(generator, some, rows, out, k, batch_size, bar, beside=None):
@@ -336,7 +348,7 @@ def _scored(generator, some, read, x, codes, beside, out):
     "How unusual images are, why, and where."
     answers = generator.surprise(torch.from_numpy(x), torch.from_numpy(codes))
     answers = {n: v.float().cpu().numpy() for n, v in answers.items()}
-    with np.load(out/'usual.npz', allow_pickle=False) as f: same = str(f['of']) == some.key
+    same = str(_arrays(out/'usual.npz')['of']) == some.key
     who = some.cache.table.subject.to_numpy()[read] if same and isinstance(some, CacheImages) else None
     return beside.judge(answers, who) | dict(where=beside.where_unusual(answers).astype(np.float32))
 
@@ -345,13 +357,17 @@ def _finish_encoding(generator, some, out, plan):
     "Write what is private, then the manifest, which says that all is there."
     n, frames, faults = -(-len(some)//SHARD), [], {}
     for k in range(n):
-        faults |= read_json(out/'private'/f'faults_{k:06d}.json')
-        with np.load(out/shard_name(k), allow_pickle=False) as part:
-            if 'row' not in part: continue
-            labels = [wanted_labels(generator.conditions, c) for c in part['codes']]
-            frames.append(pd.DataFrame(dict(row=part['row'], file=shard_name(k))).join(pd.DataFrame(labels)).assign(
-                **{t: part[t].round(5) for t in TERMS}, **{t: part[t] for t in SCORED if t in part},
-                model=plan['model'], real='yes'))
+        found, part = read_json(file := out/'private'/f'faults_{k:06d}.json'), _arrays(out/shard_name(k))
+        if not isinstance(found, dict):
+            raise InputError(f"{file}: not as it was written; delete it, and give the same command again")
+        faults |= found
+        if 'row' not in part: continue
+        if ((part['codes'] < 0) | (part['codes'] >= generator.conditions.sizes)).any():
+            raise InputError(f"{out/shard_name(k)}: codes that the model doesn't know; delete it, and go on")
+        labels = [wanted_labels(generator.conditions, c) for c in part['codes']]
+        frames.append(pd.DataFrame(dict(row=part['row'], file=shard_name(k))).join(pd.DataFrame(labels)).assign(
+            **{t: part[t].round(5) for t in TERMS}, **{t: part[t] for t in SCORED if t in part},
+            model=plan['model'], real='yes'))
     table = pd.DataFrame([(i, *f) for i, f in faults.items()], columns=['row', 'path', 'reason', 'detail'])
     write_atomic(out/'private'/'quarantine.csv', table.to_csv(index=False))
     if names := some.names():
