@@ -14,6 +14,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .core import InputError, command, make_folder, write_atomic, write_json
+from .folders import archive_around
 from .device_parts import (Part, device_part, feeding_part, graph_part, learner_part, same_part, sampling_part,
                                     step_part, survival_part, training_part)
 
@@ -215,6 +216,7 @@ def nlbs_accelerator(
     only:str='',      # parts, such as "device step" (default: all)
 ):
     "Check everything on this machine's accelerator, for example: nlbs_accelerator results/accelerator"
+    if around := archive_around(out): raise InputError(f"{out}: lies in {around}, which is only read; name another")
     parts = accelerator(out, minutes, tiny, only.split(), partial(print, flush=True))
     for line in conclusions(parts): print(line)
     print(Path(out)/'accelerator.html')
