@@ -107,10 +107,10 @@ def page_groups(
     "Each group with its floor."
     table = e.scores['group_scores']
     fig = new_page(e, 'Groups', 'Each value of each condition by itself, the worst first. Covered: the share of its '
-                                'real images that have a sample nearby, '
-                   'whatever that was asked for; likeness: KID of samples asked for with the value, in units of its '
-                   'real women\'s variance. Beside '
-                   'each the same of other real women: its floor. "too few": see below.')
+                                'real '
+                   'images that have a sample nearby, whatever that was asked for; likeness: KID of samples asked '
+                   'for with '
+                   'the value, in units of its real women\'s variance. Beside each the same of other real women.')
     def row(label, r):
         n = f'{r["covered"].n[0]:,} real'
         mark = '' if r['samples'].value is None else grade(*ends(r['samples']), *LIKENESS)
