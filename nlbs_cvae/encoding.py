@@ -316,7 +316,8 @@ def _check_out(out, images, asked):
 def _arrays(path):
     "Arrays of an encoding; an `InputError` where a file isn't as it was written."
     try:
-        with open_regular(path, 2**36) as f, np.load(f, allow_pickle=False) as part: return {k: part[k] for k in part.files}
+        with open_regular(path, 2**36) as f, np.load(f, allow_pickle=False) as part:
+            return {k: part[k] for k in part.files}
     except InputError: raise
     except Exception: # whatever numpy and zipfile raise at a file that is no archive of arrays
         raise InputError(f"{path}: not as it was written; delete it, and give the same command again") from None
