@@ -124,7 +124,7 @@ def denoiser(self:Generator,
     "What a sampler follows: the denoiser of a latent, told what is drawn before it."
     p = self.prior
     given = p.told(codes, views) if name == 'z' else [p.scale_z(z), p.scale_u(grid_mean)]
-    if m is not None: given.append(p.scale_m(m))
+    if name == 'u' and m is not None: given.append(p.scale_m(m))
     return _denoiser(sampler, getattr(p, f'{name}_net'), codes, self.model.embed.unknown, *given)
 
 # %% ../nbs/03c_generator.ipynb #inv00002
