@@ -12,7 +12,7 @@ MARKED = (('results/demo', 'run'), ('results/quick', 'run'), ('data/phantom', 'a
 WRITTEN = dict(
     run=rf'{MARK}|\.lock|lock\.json|stop|(settings|places)\.yaml|(run|status)\.json|(train|evaluate)(\.\d+)?\.ipynb|checkpoints/[\w.]+\.pth'
         r'|model/(model\.safetensors|config\.json|MODEL_CARD\.md)|logs/(training\.log|history\.csv|tensorboard/events\.[\w.-]+)'
-        r'|galleries/([\w.-]+/)*[\w.-]+\.(png|md|txt|json|csv)|metrics/\.private|metrics/([\w.-]+/)*[\w.-]+\.(json|csv|png|pdf|npz|npy)|private/(host|([\w.-]+/)*[\w.-]+\.(txt|png|yaml|json|csv|pdf))',
+        r'|galleries/([\w.-]+/)*[\w.-]+\.(png|md|txt|json|csv)|metrics/\.private|metrics/checklist\.md|metrics/([\w.-]+/)*[\w.-]+\.(json|csv|png|pdf|npz|npy)|private/(host|([\w.-]+/)*[\w.-]+\.(txt|png|yaml|json|csv|pdf))',
     cache=rf'{MARK}|cache\.json|images\.npy|table\.csv|private/(files|splits|sources|findings|quarantine)\.csv|private/records\.json|private/\w+\.pdf'
           r'|private/finish\.claim|private/work-\w+(\.old)?/\d+\.(npy|json|claim)',
     docs=r'.*')
