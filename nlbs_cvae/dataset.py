@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'NLBSDataset', 'flip_condition', 'epoch_order', 'CacheLoader', 'roomy_workers', 'get_dls', 'images_at',
-           'staged', 'get_data']
+           'row_batches', 'staged', 'get_data']
 
 # %% ../nbs/01m_dataset.ipynb #datasetx
 import logging, multiprocessing.util, os, shutil, signal, tempfile
@@ -226,6 +226,14 @@ def images_at(
     "Images and codes of cache rows, as tensors."
     x = torch.from_numpy(to_float(cache.images[np.asarray(rows)]))[:, None]
     return x, torch.from_numpy(np.asarray(cache.codes[np.asarray(rows)]))
+
+def row_batches(
+    cache:Cache,
+    rows,       # of the cache
+    batch_size, # images
+):              # (images, codes, rows) a batch
+    "Images as they are, in batches."
+    for i in range(0, len(rows), batch_size): yield *images_at(cache, rows[i:i + batch_size]), rows[i:i + batch_size]
 
 # %% ../nbs/01m_dataset.ipynb #775787a9
 def staged(

@@ -18,7 +18,8 @@ from .findings import flag_loss
 from .diffusion import denoising_loss
 from .generator import Generator
 from .cache import Cache
-from .exams import OtherViews, cache_views, row_batches
+from .dataset import row_batches
+from .exams import OtherViews, cache_views
 from .losses import PatchDiscriminator, PerceptualLoss, VAELoss, hinge_loss
 
 # %% ../nbs/04a_phases.ipynb #8e59e563

@@ -29,7 +29,7 @@ from .distributed import Group, processes, rank_and_size
 from .figures import new_figure, save_sheet
 from .dicom import unwritable
 from .cache import Cache, cache_of, is_complete, origin
-from .dataset import get_data, get_dls, images_at
+from .dataset import get_data, get_dls, images_at, row_batches
 from .cvae import ConditionalVAE, Draws, count_parameters
 from .findings import flag_rates, keep_read_flags, with_findings
 from .generator import Generator, Prior
@@ -386,8 +386,7 @@ def training_batches(
     most:int=4096,     # images at most
 ):                  # (images, codes, rows) a batch
     "Training images as they are, in batches: for measuring scales."
-    rows = cache.rows('train')[:most]
-    for i in range(0, len(rows), batch_size): yield *images_at(cache, rows[i:i + batch_size]), rows[i:i + batch_size]
+    return row_batches(cache, cache.rows('train')[:most], batch_size)
 
 def heeding(
     batches,             # work outside of a fit

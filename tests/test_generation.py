@@ -27,34 +27,30 @@ def call(start):
         return p.returncode, out, err
     return run
 
-@pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    "The folder of an untrained model, small and quick."
+def untrained(cancer=(18, 0, 0), exams=False):
+    "A model that has learned nothing, small and quick; `cancer` counts its training images without it, with it, unknown."
     from nlbs_cvae.cvae import ConditionalVAE
     from nlbs_cvae.conditions import Condition, Conditions
     from nlbs_cvae.generator import Generator, Prior
     conditions = Conditions([Condition('view', ('CC', 'MLO'), counts=(9, 9, 0)), Condition('laterality', ('L', 'R'), counts=(9, 9, 0)),
-                             Condition('cancer', ('0', '1'), counts=(18, 0, 0))])
+                             Condition('cancer', ('0', '1'), counts=cancer)])
     vae = ConditionalVAE(conditions.sizes, (64, 64), 8, channels=8, cond_dim=16)
-    folder = tmp_path_factory.mktemp('model')
-    Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32), conditions).eval().save(folder)
+    return Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32, exams=exams), conditions).eval()
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    "The folder of an untrained model."
+    untrained().save(folder := tmp_path_factory.mktemp('model'))
     return folder
 
 @pytest.fixture(scope='module')
 def exam_model(tmp_path_factory):
     "The folder of an untrained model of examinations, whose views hear of each other."
     import torch
-    from nlbs_cvae.cvae import ConditionalVAE
-    from nlbs_cvae.conditions import Condition, Conditions
-    from nlbs_cvae.generator import Generator, Prior
-    conditions = Conditions([Condition('view', ('CC', 'MLO'), counts=(9, 9, 0)), Condition('laterality', ('L', 'R'), counts=(9, 9, 0)),
-                             Condition('cancer', ('0', '1'), counts=(9, 9, 0))])
-    vae = ConditionalVAE(conditions.sizes, (64, 64), 8, channels=8, cond_dim=16)
-    gen = Generator(vae, Prior(conditions.sizes, vae.grid_shape, 8, channels=16, width=32, exams=True), conditions).eval()
+    gen = untrained((9, 9, 0), exams=True)
     for name, w in gen.prior.named_parameters():
         if w.ndim > 1 and name.startswith(('z_net', 'context')): torch.nn.init.normal_(w, std=.1)
-    folder = tmp_path_factory.mktemp('exam_model')
-    gen.save(folder)
+    gen.save(folder := tmp_path_factory.mktemp('exam_model'))
     return folder
 
 def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
