@@ -104,8 +104,9 @@ class Sampler:
     steps:int=24          # noise levels of `heun`; fewer are quicker; 0: the grid that z lays out, without texture
     guidance:float=1.     # 1: none; above: more typical of the condition
     temperature:float=1.  # scale of the starting noise
+    texture:float=.9      # and of u's, beside it
     quick:bool=False      # `few_steps` for maps and texture: for a hand that moves
-    clean:bool=False      # u keeps no noise: to compare it with a real image's
+    clean:bool=False      # u from all of its noise, and none left: to compare it with a real image's
     watch:object=None     # called before each call of the networks of m and u; what it raises ends the work
 
     def __call__(self,

@@ -172,7 +172,7 @@ def sample_u(self:Generator,
     if (m is None) != (p.m_net is None):
         raise InputError("this model draws tissue around findings: give m (from sample_m)" if m is None
                          else "this model has no maps of findings: m can't be given")
-    left = self.noise_left(sampler)
+    noise, left = noise*(1 if sampler.clean else sampler.texture), self.noise_left(sampler)
     return sampler(self.denoiser('u', codes, sampler, z, grid_mean, m), noise, left)*p.u_std + p.u_mean
 
 @patch
