@@ -275,7 +275,8 @@ def _keep_freed():
     "Freed memory stays with this process, where its C library (glibc) can be told so."
     with suppress(OSError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt
-        for option, value in ((-1, 2**31 - 1), (-3, 2**25)): set_option(option, value) # bytes: trimmed, and mapped, above
+        set_option(-1, 2**31 - 1) # M_TRIM_THRESHOLD, bytes
+        set_option(-3, 2**25)     # M_MMAP_THRESHOLD
 
 # %% ../nbs/01i_prepare.ipynb #48babfb3
 def prepare_chunks(
