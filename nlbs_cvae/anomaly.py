@@ -123,17 +123,19 @@ def where_unusual(self:Usual,
 # %% ../nbs/03f_anomaly.ipynb #anm0015
 def ask_all(
     generator:Generator,
-    images,        # uint16 (N,H,W), such as a cache's
+    images,        # uint16 (N,H,W), such as a cache's; or a tensor (N,1,H,W) in [-1,1]
     codes,         # (N,K)
-    rows,          # which of them are asked
+    rows=None,     # which of them are asked (None: all)
     batch_size:int=16,
     desc='usual',  # of the progress bar
 )->dict:           # as `surprise`, numpy (n,…)
     "The answers of many images."
+    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
+    as_tensor = lambda x: x if isinstance(x, Tensor) else torch.from_numpy(to_float(x))[:, None]
     parts, bar = [], progress(desc=desc, total=len(rows), unit='image')
-    for part in np.array_split(np.asarray(rows), -(-len(rows)//batch_size)):
-        x, c = torch.from_numpy(to_float(images[part]))[:, None], torch.as_tensor(codes[part])
-        parts.append({k: v.float().cpu().numpy() for k, v in generator.surprise(x, c).items()})
+    for part in np.array_split(rows, -(-len(rows)//batch_size)):
+        answers = generator.surprise(as_tensor(images[part]), torch.as_tensor(codes[part]))
+        parts.append({k: v.float().cpu().numpy() for k, v in answers.items()})
         bar.update(len(part))
     bar.close()
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

@@ -10,7 +10,7 @@ __all__ = ['groups_of', 'group_likeness', 'group_coverage', 'measure_groups', 'b
 import numpy as np
 
 from .core import rng
-from .metrics import MINIMUM, Score, distances, half, kernel, kid, relative_kid, score, too_few
+from .metrics import MINIMUM, Score, covered, distances, half, kernel, kid, relative_kid, score, too_few
 from .measure import Evaluation
 from .marks import LIKENESS, ends, grade
 from .layout import COLOURS, new_page, plain_axes, put_table, put_text
@@ -52,8 +52,7 @@ def group_coverage(
     "The share of each group's real images that have a sample within the distance of their fifth neighbour."
     enough = {k: m for k, m in members.items() if m.sum() >= MINIMUM['pixels']}
     def shares(i, j):
-        d = rr[np.ix_(i, i)]
-        near = rf[np.ix_(i, j)].min(1) < np.partition(d, 5, axis=1)[:, 5]
+        near = covered(rr[np.ix_(i, i)], rf[np.ix_(i, j)])
         return [near[m[i]].mean() if m[i].any() else np.nan for m in enough.values()]
     if few := too_few('neighbours', *rf.shape): return dict.fromkeys(members, few)
     g, whole = rng(seed, 'halves'), shares(*map(np.arange, rf.shape))

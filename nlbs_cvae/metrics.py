@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MINIMUM', 'PRIVACY', 'Score', 'too_few', 'mean_score', 'half', 'score', 'n_scales', 'ms_ssim', 'ssim', 'pair_metrics',
            'reconstruction_scores', 'Moments', 'moments', 'nuclear', 'frechet', 'frechet_infinity', 'kernel', 'kid',
-           'between_women', 'chance_in_kid', 'corrected_kid', 'relative_kid', 'distances', 'neighbour_scores',
-           'frechet_of_products', 'feature_scores', 'spread_score', 'grey_histograms', 'intensity_scores',
-           'spectrum_scores', 'shape_gap', 'grid_score', 'balanced_accuracy', 'auc', 'privacy_scores', 'copy_limits',
-           'most_near', 'expected_near', 'by_chance', 'nearest_pairs']
+           'between_women', 'chance_in_kid', 'corrected_kid', 'relative_kid', 'distances', 'covered',
+           'neighbour_scores', 'frechet_of_products', 'feature_scores', 'spread_score', 'grey_histograms',
+           'intensity_scores', 'spectrum_scores', 'shape_gap', 'grid_score', 'balanced_accuracy', 'auc',
+           'privacy_scores', 'copy_limits', 'most_near', 'expected_near', 'by_chance', 'nearest_pairs']
 
 # %% ../nbs/06d_metrics.ipynb #metricsx
 import math
@@ -266,6 +266,16 @@ def distances(
     "Euclidean distances."
     return torch.cdist(torch.from_numpy(a), torch.from_numpy(b), compute_mode='donot_use_mm_for_euclid_dist').numpy()
 
+def covered(
+    rr:np.ndarray, # distances among real images (N,N)
+    rf:np.ndarray, # from real images to samples (N,M)
+    k:int=5,       # neighbours that span a ball
+)->np.ndarray:     # bool (N,)
+    "Which real images have a sample in their ball."
+    return rf.min(1) < _radius(rr, k)
+
+def _radius(d, k): return np.partition(d, k, axis=1)[:, k] # the image itself is the zeroth
+
 def neighbour_scores(
     rr:np.ndarray, # distances among real images (N,N)
     ff:np.ndarray, # among samples (M,M)
@@ -273,10 +283,9 @@ def neighbour_scores(
     k:int=5,       # neighbours that span a ball
 )->dict:           # precision, recall, density, coverage
     "What of the samples is real-looking, and what of the real images is covered."
-    radius = lambda d: np.partition(d, k, axis=1)[:, k] # the image itself is the zeroth
-    inside = rf < radius(rr)[:, None] # (N,M)
-    return dict(precision=inside.any(0).mean(), recall=(rf < radius(ff)).any(1).mean(), density=inside.sum(0).mean()/k,
-                coverage=inside.any(1).mean())
+    inside = rf < _radius(rr, k)[:, None] # (N,M)
+    return dict(precision=inside.any(0).mean(), recall=(rf < _radius(ff, k)).any(1).mean(),
+                density=inside.sum(0).mean()/k, coverage=covered(rr, rf, k).mean())
 
 # %% ../nbs/06d_metrics.ipynb #ec8a1db9
 def frechet_of_products(

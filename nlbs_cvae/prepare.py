@@ -8,11 +8,11 @@ __all__ = ['CHUNK', 'OTHER_THINGS', 'LABEL_FAULTS', 'Preparation', 'Limits', 'pi
            'check_faults', 'missing_records', 'mark_identical', 'mark_labels', 'parse_shard', 'work']
 
 # %% ../nbs/01i_prepare.ipynb #preparex
-import hashlib, json, multiprocessing, os, signal, stat, sys, threading, time
+import ctypes, hashlib, json, multiprocessing, os, signal, stat, sys, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -265,10 +265,18 @@ def _pool(workers):
 def _start_worker():
     "One thread for each worker; an interrupt is the main process's to answer; no life after its death."
     cv2.setNumThreads(1)
+    _keep_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+def _keep_freed():
+    "Freed memory stays with this process, where its C library (glibc) can be told so."
+    with suppress(OSError, AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(-1, 2**31 - 1) # M_TRIM_THRESHOLD, bytes
+        set_option(-3, 2**25)     # M_MMAP_THRESHOLD
 
 # %% ../nbs/01i_prepare.ipynb #48babfb3
 def prepare_chunks(

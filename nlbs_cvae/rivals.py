@@ -18,7 +18,7 @@ from .core import InputError, first_twice, rng
 from .dicom import open_dataset, unwarned
 from .folders import PICTURES, read_images, sample_table
 from .spectrum import power_spectrum
-from .metrics import Score, auc, balanced_accuracy, between_women, distances, grey_histograms, half, kernel
+from .metrics import Score, auc, balanced_accuracy, between_women, covered, distances, grey_histograms, half, kernel
 from .measure import Evaluation
 from .marks import verdict
 from .layout import COLOURS, new_page, put_images, put_table, put_text, shown, women
@@ -75,8 +75,7 @@ def _measures(e):
         k = kff[np.ix_(j, j)]
         own = (k.sum() - np.trace(k))/len(k)/(len(k) - 1)
         return (own - 2*krf[np.ix_(i, j)].mean() + inside)/spread
-    def coverage(i, j):
-        return (drf[np.ix_(i, j)].min(1) < np.partition(drr[np.ix_(i, i)], 5, axis=1)[:, 5]).mean()
+    coverage = lambda i, j: covered(drr[np.ix_(i, i)], drf[np.ix_(i, j)]).mean()
     spectrum = lambda i, j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean())
     greys = lambda i, j: 100*np.abs(cdf(hr[i]) - cdf(hf[j])).mean()
     found = dict(likeness=likeness, coverage=coverage, spectrum=spectrum, greys=greys)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .core import rng
 from .phantom import bad_scan, power_law
 from .generator import Generator
-from .anomaly import Usual
+from .anomaly import Usual, ask_all
 from .extractors import features, load_extractor
 from .metrics import Score, auc, score
 
@@ -90,7 +90,7 @@ def measure_unusual(
 )->pd.DataFrame:   # a row a kind; columns score, reconstruction, features (`Score`s of AUC) and named (share)
     "What an anomaly score finds, beside simpler ones."
     extractor = extractor or load_extractor()
-    ask = lambda x, codes: _answers(generator, x, codes, batch_size)
+    ask = lambda x, codes: ask_all(generator, x, codes, batch_size=batch_size)
     answers, f_usual = ask(*usual[:2]), features(extractor, usual[0])
     known = Usual.of(answers, usual[2])
     def all_scores(x, codes):
@@ -107,7 +107,3 @@ def measure_unusual(
         rows[kind] = {m: compare(found[m], own[m]) for m in own} | dict(named=(p <= .05).mean())
     return pd.DataFrame(rows).T
 
-def _answers(generator, x, codes, batch_size):
-    "`Generator.surprise` of many images, numpy."
-    parts = [generator.surprise(a, b) for a, b in zip(x.split(batch_size), torch.as_tensor(codes).split(batch_size))]
-    return {k: torch.cat([p[k] for p in parts]).float().cpu().numpy() for k in parts[0]}

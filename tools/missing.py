@@ -38,7 +38,8 @@ import nlbs_cvae.accelerator, torch.utils.tensorboard
 for name in {LATER}: importlib.import_module(name)
 from importlib.metadata import packages_distributions
 known = packages_distributions()
-print(json.dumps(sorted({{d for m in list(sys.modules) if sys.modules[m] for d in known.get(m.split(".")[0], [])}})))'''
+names = {{m.split(".")[0] for m in list(sys.modules) if sys.modules[m]}} - sys.stdlib_module_names # old copies of which some packages bring
+print(json.dumps(sorted({{d for m in names for d in known.get(m, [])}})))'''
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     if done.returncode: sys.exit(f'missing.py: the check cannot be imported here: {done.stderr.strip().splitlines()[-1]}')
     return {plain(o) for o in json.loads(done.stdout.splitlines()[-1])} - {'nlbs-cvae'}

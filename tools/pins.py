@@ -56,14 +56,15 @@ def listed()->dict: # {pin: hashes}
     return {l.split()[0]: re.findall('sha256:([0-9a-f]{64})', l) for l in lines if '==' in l and not l.startswith('#')}
 
 def needed(
-    wanted, # requirements, as metadata has them
-)->set:     # of plain names
+    wanted,  # requirements, as metadata has them
+    **there, # what is other there than here, in the words of markers: python_version='3.13'
+)->set:      # of plain names
     "Names of all packages behind requirements, with the extras that these ask for and no others."
     seen, wanted = set(), [(o, '') for o in wanted]
     while wanted:
         text, extra = wanted.pop()
         r = requirements.Requirement(text)
-        if r.marker and not r.marker.evaluate({'extra': extra}): continue
+        if r.marker and not r.marker.evaluate({**there, 'extra': extra}): continue
         for asked in {'', *r.extras} - {e for n, e in seen if n == plain(r.name)}:
             seen.add((plain(r.name), asked))
             try: wanted += [(o, asked) for o in distribution(r.name).requires or []]
