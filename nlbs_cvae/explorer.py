@@ -521,4 +521,4 @@ def export(self:Explorer):
     "Draw the basket in full and write it."
     out, formats = self._allowed_folder(self.folder.value.strip()), list(self.formats.value)
     self.work('exporting', lambda watch: self.studio.export(out, formats, watch),
-              lambda df: f'{len(df)} synthetic images in {out.absolute()}: manifest.csv, contact_sheet.png')
+              lambda df: f'{len(df)} synthetic images in {out.absolute()}: manifest.csv')

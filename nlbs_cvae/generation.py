@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .core import InputError, command
 from .diffusion import Sampler
+from .folders import sheet_of
 from .requests import Exam, is_table
 from .sampling import count_files, count_labels, generate, load_generator
 from .counterfactuals import Change, change_images
@@ -88,7 +89,7 @@ def report_folder(
     manifest,  # its manifest
 ):
     "Say what was asked for and what came; an `InputError` where a file is missing."
-    came, names = count_files(out), ['manifest.csv', 'contact_sheet.png']
+    came, names = count_files(out), ['manifest.csv', f'../{sheet_of(out).name}']
     print(f"{len(manifest)} images asked for; "
           f"there are {', '.join(f'{k} {f}' for f, k in came.items())}: {count_labels(manifest, generator.conditions)}")
     if short := [f for f, k in came.items() if k < len(manifest)]:

@@ -26,7 +26,7 @@ from .generator import Generator
 from .masks import Finding, coco, findings_on, write_seg
 from .exams import check_exams
 from .folders import (folder_entries, write_plan, hold_folder, image_name, is_our_name, is_ours, mask_name,
-                               read_images, read_manifest, read_plan, seg_name)
+                               read_images, read_manifest, read_plan, seg_name, sheet_of)
 from .requests import Exam, exam_codes, image_codes, read_codes
 
 # %% ../nbs/06b_sampling.ipynb #ba9f2e8c
@@ -302,13 +302,23 @@ def _finish_folder(out, conditions, codes, plan):
                  **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     of = {'Source': 'real'} if 'real' in plan.get('made_from', ()) else {}
-    save_png(out/'contact_sheet.png', image_grid(read_images(out, pd.DataFrame(rows[:64]))), {'Synthetic': 'yes', **of})
+    _write_sheet(out, image_grid(read_images(out, pd.DataFrame(rows[:64]))), 
+                 {'Synthetic': 'yes', 'Comment': 'contact sheet of synthetic images', **of})
     if flags := plan.get('maps'):
         found = [(r['row'], r['file'], read_masks(out, r['row'], flags)) for r in rows]
         write_json(out/'findings.json', coco(found, flags, plan['resolution'], model=plan['model']))
     for name in folder_entries(out):
         if name.endswith('.tmp') and is_our_name(name, len(codes)) and is_ours(out/name): (out/name).unlink()
     write_atomic(out/'manifest.csv', pd.DataFrame(rows).to_csv(index=False))
+
+def _write_sheet(out, grid, words):
+    "The contact sheet beside the folder; not over a file of somebody's, and not at the price of the generation."
+    sheet = sheet_of(out)
+    if is_ours(old := out/'contact_sheet.png'): old.unlink() # of an earlier version
+    if os.path.lexists(sheet) and not is_ours(sheet):
+        return print(f'{sheet.name}: another file has this name; no contact sheet was written')
+    try: save_png(sheet, grid, words)
+    except OSError as e: print(f'{sheet.name}: no contact sheet was written ({e.strerror})')
 
 # %% ../nbs/06b_sampling.ipynb #bc7d4090
 def export_images(

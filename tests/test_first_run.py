@@ -49,5 +49,5 @@ def test_every_line_of_the_guide(machines, ssh, tmp_path):
         where[machine] = (tmp_path/'pwd').read_text().strip()
         ids = [o for o in done.stdout.splitlines() if o.isdigit()]
     here = Path(where['your own machine'])
-    assert (here/'results'/'first'/'metrics'/'evaluation_report.pdf').exists() and (here/'generated'/'contact_sheet.png').exists()
+    assert (here/'results'/'first'/'metrics'/'evaluation_report.pdf').exists() and (here/'generated_contact_sheet.png').exists()
     assert not [*(ssh.far/'nlbs-cvae'/'data').rglob('private')], 'paths and ids of women stayed'
