@@ -119,7 +119,6 @@ def test_the_light_box_follows_the_hand(tmp_path):
     gen, alone = untrained((9, 9, 0), exams=True), untrained()
     for name, w in gen.prior.named_parameters():
         if w.ndim > 1 and name.startswith(('z_net', 'context', 'u_net.end')): torch.nn.init.normal_(w, std=.1)
-    torch.nn.init.normal_(gen.model.decoder.end[-1].weight, std=.3) if hasattr(gen.model.decoder, 'end') else None
     gen.save(tmp_path/'exams'), alone.save(tmp_path/'alone')
     with explorer_page(tmp_path/'exams', tmp_path/'out', tmp_path, '--no_browser', '--models', tmp_path) as url, browser(tmp_path) as page:
         page.driver.get(url)
@@ -128,7 +127,7 @@ def test_the_light_box_follows_the_hand(tmp_path):
         page.says('.nlbs-light-box-says [data-state=final]', 'R_CC, L_CC, R_MLO, L_MLO')
         box = page.pixels('light-box')
         h, w = stage.shape
-        assert box.shape == (2*h, 2*w) and np.array_equal(box[:h, :w], page.pixels()) # the stage's woman is the right CC
+        assert box.shape == (2*h, 2*w) and abs(box[:h, :w] - page.pixels()).max() <= 1 # the stage's woman is the right CC; in another batch, rounded otherwise
         page.click('.nlbs-draw')
         box = page.changed(box, 'light-box')
         page.slide('walk', Keys.END)
