@@ -10,7 +10,7 @@ __all__ = ['SHARED', 'NLBSDataset', 'flip_condition', 'epoch_order', 'CacheLoade
 import logging, multiprocessing.util, os, shutil, signal, tempfile
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
@@ -76,6 +76,7 @@ def epoch_order(
     epoch:int,
     codes=None,   # values of the condition to balance (n,); None: as they come
     unknown=None, # the code that means unknown
+    subjects=None, # whose each item is (n,); None: each its own
 )->np.ndarray:    # n positions
     "The order in which an epoch visits its items, a pure function of its arguments."
     draw = rng(seed, epoch, 'order')
@@ -83,8 +84,15 @@ def epoch_order(
     known = [np.flatnonzero(codes == v) for v in np.unique(codes) if v != unknown]
     rest = np.flatnonzero(codes == unknown)
     shares = [len(part) for part in np.array_split(np.arange(n - len(rest)), max(len(known), 1))]
-    picked = [np.concatenate([draw.permutation(k) for _ in range(-(-m//len(k)))])[:m] for k, m in zip(known, shares)]
+    who = np.arange(n) if subjects is None else np.asarray(subjects)
+    picked = [_by_woman(k, m, who[k], draw) for k, m in zip(known, shares)]
     return draw.permutation(np.concatenate([rest, *picked]))
+
+def _by_woman(items, m, who, draw):
+    "m of some items, each woman as often as any other; hers by turns."
+    mine = pd.Series(items).groupby(who).apply(lambda v: draw.permutation(v.to_numpy())).tolist()
+    turns = (draw.permutation(len(mine)) for _ in range(-(-m//max(len(mine), 1))))
+    return np.array([mine[w][r%len(mine[w])] for r, order in enumerate(turns) for w in order][:m], int)
 
 # %% ../nbs/01m_dataset.ipynb #6a7e411f
 class CacheLoader(DataLoader):
@@ -126,8 +134,9 @@ def get_idxs(self:CacheLoader):
     if not self.shuffle: order = np.arange(n)
     elif not self.balance: order = epoch_order(n, self.seed, self.epoch)
     else:
-        codes = self.dataset.cache.codes[self.dataset.rows, conditions.index(self.balance)]
-        order = epoch_order(n, self.seed, self.epoch, codes, conditions[self.balance].unknown)
+        cache, rows = self.dataset.cache, self.dataset.rows
+        codes, who = cache.codes[rows, conditions.index(self.balance)], cache.table.subject.to_numpy()[rows]
+        order = epoch_order(n, self.seed, self.epoch, codes, conditions[self.balance].unknown, who)
     return order[self.skip*self.bs:].tolist()
 
 # %% ../nbs/01m_dataset.ipynb #6a7e411fpac2

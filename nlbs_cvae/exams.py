@@ -177,17 +177,26 @@ def view_latents(self:Generator,
 
 @patch
 @torch.no_grad()
-def complete(self:Generator,
+def exam_latents(self:Generator,
     codes:Tensor,          # conditions of the views to draw, each woman's one after the other (B,V,K)
     given:Views=None,      # what is known of the same women, as `view_latents` says; None: nothing
     seed:int=0,            # another number, other women
     offset:int=0,          # number of the first image
     sampler:Sampler=None,  # or its fields by their names: steps=8
     **fields,              # of `Sampler`
-)->Tensor:                 # images (B,V,1,H,W) in [-1,1]
-    "Views of women of whom some, or none, are known."
+)->Tensor:                 # z of the images (B*V,latent_dim), for `sample` with the same seed and offset
+    "Latents of views of women of whom some, or none, are known."
     sampler, codes, shape = sampler or Sampler(**fields), codes.to(self.device), codes.shape[:2]
     draws = Draws(seed, 'sample', range(offset, offset + shape.numel()), self.device)
     noise = draws.normal('z', (self.model.latent_dim,))*sampler.temperature
-    z = self.sample_views(codes, noise.unflatten(0, shape), sampler, given)
-    return self.sample(codes.flatten(0, 1), seed, offset, sampler, z=z.flatten(0, 1)).unflatten(0, shape)
+    return self.sample_views(codes, noise.unflatten(0, shape), sampler, given).flatten(0, 1)
+
+@patch
+def complete(self:Generator,
+    codes:Tensor,          # conditions of the views to draw, each woman's one after the other (B,V,K)
+    given:Views=None,      # what is known of the same women, as `view_latents` says; None: nothing
+    seed:int=0, offset:int=0, sampler:Sampler=None, **fields, # as for `exam_latents`
+)->Tensor:                 # images (B,V,1,H,W) in [-1,1]
+    "Views of women of whom some, or none, are known."
+    z, sampler = self.exam_latents(codes, given, seed, offset, sampler, **fields), sampler or Sampler(**fields)
+    return self.sample(codes.flatten(0, 1), seed, offset, sampler, z=z).unflatten(0, codes.shape[:2])

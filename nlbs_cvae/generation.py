@@ -14,29 +14,39 @@ from .folders import sheet_of
 from .requests import Exam, is_table
 from .sampling import count_files, count_labels, generate, load_generator
 from .counterfactuals import Change, change_images
+from .completion import complete_exams
 
 # %% ../nbs/06s_generation.ipynb #gnr0002
 def refuse_mixed(
     from_images:str, # images to start from; '': none
     noise:dict,      # option of images out of noise: value, where it isn't the default
     change:dict,     # option of images that are changed: value, where it isn't the default
+    given:str='',    # views of women to go on from; '': none
+    of_both:dict={}, # option of both that have images: value, where it isn't the default
 ):
-    "An `InputError` where an option of the other way was given."
+    "An `InputError` where an option of another way was given."
+    first = lambda options: '{}={}'.format(*next(iter(options.items())))
+    if from_images and given:
+        raise InputError(f"from={from_images} and given={given}: change images, or draw the views that women lack")
+    if given and 'mapping' in noise:
+        raise InputError(f"mapping={noise['mapping']}: an archive's images are prepared first (nlbs_prepare); give those")
     if from_images and noise:
-        name, value = next(iter(noise.items()))
-        raise InputError(f"{name}={value}: it belongs to images out of noise; with --from they are changed, not drawn")
+        raise InputError(f"{first(noise)}: it belongs to images out of noise; with --from they are changed, not drawn")
     if not from_images and change:
-        name, value = next(iter(change.items()))
-        raise InputError(f"{name}={value}: it belongs to images that are changed; name them with --from")
+        raise InputError(f"{first(change)}: it belongs to images that are changed; name them with --from")
+    if not from_images and not given and of_both:
+        raise InputError(f"{first(of_both)}: it belongs to images that are there; name them with --from or --given")
 
 # %% ../nbs/06s_generation.ipynb #gnrexam2
-def _asked_exam(n, exams, like, exam):
+def _asked_exam(n, exams, like, exam, given=''):
     "The examination that the command's options ask for; None: single images."
-    if exams is None and exam != Exam():
+    if exams is None and exam != Exam() and not given:
         raise InputError("views, sides, left and right belong to examinations: say how many with exams")
-    if exams is None: return None
-    if n is not None: raise InputError(f"n={n} and exams={exams} were both given: ask for images, or for examinations")
-    if exams < 1: raise InputError(f"exams={exams}: ask for at least one examination")
+    if exams is None and not given: return None
+    if n is not None:
+        asked = f'exams={exams}' if exams is not None else f'given={given}'
+        raise InputError(f"n={n} and {asked} were both given: ask for images, or for examinations")
+    if exams is not None and exams < 1: raise InputError(f"exams={exams}: ask for at least one examination")
     if like: raise InputError(f"like={like}: its rows are images; for examinations, give conditions")
     return exam
 
@@ -58,11 +68,12 @@ def nlbs_generate(
     mapping:str='',         # how the table is read: a packaged name or a YAML file ('': a column a condition)
     maps:bool=False,        # write where findings are: masks, boxes (findings.json, COCO), with dicom a SEG
     from_images:str='',     # instead of noise: an image, a folder of some, or prepared images; --conditions are changes
-    known:str='any',        # with --from: what is known of all those images, 'view=MLO,density=2'
+    given:str='',           # views of women that there are: an image, a folder of some, or prepared images; draws the others
+    known:str='any',        # with --from, --given: what is known of all those images, 'view=MLO,density=2'
     finding:str='',         # with --from: 'none': no finding; 'top,left,bottom,right', a point or a mask: one put there
     keep_z:bool=False,      # with --from: only the texture heeds the change, the outline stays
-    allow_real_sources:bool=False, # with --from: real women's images may be used, and the result shows them
-    exams:int=None,         # instead of n: number of examinations, several views of one woman each
+    allow_real_sources:bool=False, # with --from, --given: real women's images may be used, and the result shows them
+    exams:int=None,         # instead of n: number of examinations, several views of one woman each (--given: one each)
     views:str='',           # views of an examination, such as CC,MLO ('': these, or all that the model knows)
     sides:str='',           # its sides, such as L,R ('': all that the model knows)
     left:str='',            # conditions of its left side alone, such as cancer=1
@@ -73,13 +84,17 @@ def nlbs_generate(
     listed, usual = like or is_table(conditions), dict(seed=0, temperature=1., known='any')
     said = lambda **kw: {k: v for k, v in kw.items() if v not in ('', None, False, usual.get(k))}
     refuse_mixed(from_images, said(like=like, mapping=mapping, seed=seed, temperature=temperature, exams=exams),
-                 said(known=known, finding=finding, keep_z=keep_z, allow_real_sources=allow_real_sources))
-    exam, generator = _asked_exam(n, exams, like, Exam(views, sides, left, right)), load_generator(model, device)
+                 said(finding=finding, keep_z=keep_z), given, said(known=known, allow_real_sources=allow_real_sources))
+    exam, generator = _asked_exam(n, exams, like, Exam(views, sides, left, right), given), load_generator(model, device)
+    few, ask = min(batch_size, 8), dict(formats=formats, maps=maps)
+    sampling = dict(seed=seed, steps=steps, guidance=guidance, temperature=temperature)
     if from_images:
         change = Change(generator, conditions, finding, keep_z, Sampler(steps, guidance))
-        df = change_images(change, out, from_images, known, n, formats, min(batch_size, 8), maps, allow_real_sources)
-    else: df = generate(generator, out, exams or (64 if n is None and not listed else n), conditions, like, seed, steps,
-                        guidance, temperature, batch_size, formats, mapping=mapping, maps=maps, exam=exam)
+        df = change_images(change, out, from_images, known, n, batch_size=few, allow_real=allow_real_sources, **ask)
+    elif given: df = complete_exams(generator, out, given, exams, conditions, exam, known=known, batch_size=batch_size,
+                                    allow_real=allow_real_sources, **sampling, **ask)
+    else: df = generate(generator, out, exams or (64 if n is None and not listed else n), conditions, like,
+                        batch_size=batch_size, mapping=mapping, exam=exam, **sampling, **ask)
     report_folder(generator, out, df)
 
 # %% ../nbs/06s_generation.ipynb #gnr0006
@@ -98,5 +113,6 @@ def report_folder(
     print(f"{len(manifest)} synthetic images in {Path(out).absolute()}: {', '.join(names)}")
     if (aside := Path(out)/'private'/'quarantine.csv').exists():
         n = max(0, len(aside.read_text(encoding='utf-8').strip().splitlines()) - 1)
+        beside = ' and shows them beside these'*(Path(out)/'private'/'compared').exists()
         print(f"made from images{f', {n} more were set aside (private/quarantine.csv)'*bool(n)}; private/ says from "
-              "which and shows them beside these: keep it as you keep them")
+              f"which{beside}: keep it as you keep them")

@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes as words
 from torch import Tensor
 
 from . import __version__
-from .core import InputError, atomic_file
+from .core import InputError, atomic_file, sha256
 from .dicom import make_uid
 from .cvae import Draws
 from .diffusion import Sampler
@@ -28,6 +28,7 @@ def sample_with_maps(self:Generator,
     codes:Tensor, # codes of the conditions (B,K)
     seed:int=0, offset:int=0, # as for `sample`
     sampler:Sampler=None, # or its fields by their names: steps=8
+    z:Tensor=None, # given: not drawn (B,latent_dim)
     **fields,     # of `Sampler`
 )->tuple:         # images (B,1,H,W) in [-1,1], where their findings lie (B,F,h,w) in [0,1]
     "Images as `sample` draws them, and the maps that they were drawn around."
@@ -35,7 +36,7 @@ def sample_with_maps(self:Generator,
     sampler, codes = sampler or Sampler(**fields), codes.to(self.device)
     draws = Draws(seed, 'sample', range(offset, offset + len(codes)), self.device)
     noise = {k: draws.normal(k, self.noise_shapes[k])*sampler.temperature for k in 'zm'}
-    z = self.sample_z(codes, noise['z'], sampler)
+    if z is None: z = self.sample_z(codes, noise['z'], sampler)
     m = self.sample_m(codes, z, noise['m'], sampler)
     return self.sample(codes, seed, offset, sampler, z=z, m=m), m
 
@@ -122,8 +123,19 @@ def write_seg(
     segments = [kind.SegmentDescription(k, f'{f.flag} {k}', words.SCT.MorphologicallyAbnormalStructure,
                                         words.SCT.Lesion, kind.SegmentAlgorithmTypeValues.AUTOMATIC, by)
                 for k, f in enumerate(findings, 1)]
-    series, own = (make_uid(ds.SOPInstanceUID, name) for name in ('seg series', 'seg'))
-    seg = kind.Segmentation([ds], np.stack([f.mask for f in findings], -1)[None], kind.SegmentationTypeValues.BINARY,
-                            segments, series, 100, own, 1, 'NLBS-CVAE', 'generative model', __version__, '0')
-    seg.SeriesDescription = 'SYNTHETIC - not a patient'
+    masks = np.stack([f.mask for f in findings], -1)[None] # (1,H,W,n)
+    series, own = make_uid(ds.SeriesInstanceUID, 'seg'), make_uid(ds.SOPInstanceUID, 'seg', sha256(masks.tobytes()))
+    seg = kind.Segmentation([ds], masks, kind.SegmentationTypeValues.BINARY,
+                            segments, series, 100, own, int(ds.InstanceNumber), 'NLBS-CVAE', 'generative model',
+                            __version__, '0', content_description='findings of a SYNTHETIC image')
+    _settle(seg, ds)
     with atomic_file(path) as f: seg.save_as(f)
+
+def _settle(seg, ds):
+    "Take out of a segmentation what another run would write otherwise; say what its image says of itself."
+    for name in ('InstanceCreation', 'Series', 'Content'):
+        for part in ('Date', 'Time'): setattr(seg, name + part, ds.get('Content' + part))
+    for items in (seg.DimensionOrganizationSequence, seg.DimensionIndexSequence):
+        for item in items: item.DimensionOrganizationUID = make_uid(seg.SOPInstanceUID, 'dimensions')
+    for item in seg.get('ContributingEquipmentSequence', ()): item.pop('ContributionDateTime', None)
+    for name in {'SeriesDescription', 'SyntheticData', 'BodyPartExamined'} & set(ds.dir()): setattr(seg, name, ds.get(name))

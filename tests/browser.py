@@ -41,17 +41,18 @@ class Page:
     def says(self, css, words): return self.until(lambda: words in self.seen(css).text, f'{css} that says: {words}')
     def status(self, words): return self.says('.nlbs-status', words)
 
-    def pixels(self)->np.ndarray:
+    def pixels(self, name='image')->np.ndarray:
         "The grey values that the browser shows."
-        url = self.driver.execute_script(PIXELS, self.driver.find_element(By.CSS_SELECTOR, 'img.nlbs-image, .nlbs-image img'))
+        url = self.driver.execute_script(PIXELS, self.driver.find_element(By.CSS_SELECTOR, f'img.nlbs-{name}, .nlbs-{name} img'))
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(',')[2]))).convert('L'), int)
 
     def changed(self,
         before, # pixels
+        name='image', # or 'light-box'
     )->np.ndarray:
         "The image, as soon as it is another."
         def other():
-            now = self.pixels()
+            now = self.pixels(name)
             return (now,) if now.shape != before.shape or (now != before).any() else None
         return self.until(other, 'another image')[0]
 
@@ -85,7 +86,7 @@ class Page:
         "Choose from a dropdown."
         Select(self.one(f'.nlbs-{name} select')).select_by_visible_text(label)
 
-    def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket', 'An image'].index(title) + 1})")
+    def tab(self, title): self.click(f".nlbs-tabs li[id]:nth-child({['Every condition', 'Walk', 'Compare', 'Basket', 'An image', 'Light box'].index(title) + 1})")
 
     def asked(self):
         "Addresses that the page asked for, the browser's own aside."

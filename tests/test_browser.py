@@ -3,7 +3,7 @@ import shutil, subprocess, urllib.error, urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat, pandas as pd, pytest
+import nbformat, numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from browser import browser, explorer_page, jupyter_lab
@@ -111,6 +111,31 @@ def test_no_files_and_no_kernels_for_anybody(served):
                  f'api/kernels/{"0"*8}-0000-0000-0000-{"0"*12}', 'voila/tree', 'api/sessions', 'terminals/1'):
         status, text = opened(f'{host}/{path}')
         assert status in (403, 404, 405) or 'Password or token' in text or 'login' in text, path
+
+def test_the_light_box_follows_the_hand(tmp_path):
+    "Four views of the woman at hand; a model of single images has none, and says so."
+    import torch
+    from test_generation import untrained
+    gen, alone = untrained((9, 9, 0), exams=True), untrained()
+    for name, w in gen.prior.named_parameters():
+        if w.ndim > 1 and name.startswith(('z_net', 'context', 'u_net.end')): torch.nn.init.normal_(w, std=.1)
+    gen.save(tmp_path/'exams'), alone.save(tmp_path/'alone')
+    with explorer_page(tmp_path/'exams', tmp_path/'out', tmp_path, '--no_browser', '--models', tmp_path) as url, browser(tmp_path) as page:
+        page.driver.get(url)
+        stage = ready(page)
+        page.tab('Light box')
+        page.says('.nlbs-light-box-says [data-state=final]', 'R_CC, L_CC, R_MLO, L_MLO')
+        box = page.pixels('light-box')
+        h, w = stage.shape
+        assert box.shape == (2*h, 2*w) and abs(box[:h, :w] - page.pixels()).max() <= 1 # the stage's woman is the right CC; in another batch, rounded otherwise
+        page.click('.nlbs-draw')
+        box = page.changed(box, 'light-box')
+        page.slide('walk', Keys.END)
+        page.changed(box, 'light-box')
+        page.fill('.nlbs-model', tmp_path/'alone')
+        page.click('.nlbs-open')
+        page.status('draws single images')
+        assert 'Light box' not in [o.text for o in page.all('.nlbs-tabs li')]
 
 EVIL = '<img/src="x"onerror="window.taken=1"><script>window.taken=1</script>' # without spaces, which a dropdown shows as others
 

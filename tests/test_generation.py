@@ -90,6 +90,30 @@ def test_examinations_killed_and_gone_on_with(start, call, exam_model, tmp_path)
         assert len({v[:2] for v in views}) == 1
         assert sorted(v[2:] for v in views) == [(1, 'R', 'CC'), (2, 'L', 'CC'), (3, 'R', 'MLO'), (4, 'L', 'MLO')]
 
+def test_examinations_completed_killed_and_gone_on_with(start, call, exam_model, tmp_path):
+    "Two of four views are given: the other two come, the same files however often the process dies."
+    import json, pydicom
+    assert call(exam_model, tmp_path/'whole', '--exams', 10, '--left', 'cancer=1', '--steps', 2, '--formats', 'dicom', '--device', 'cpu')[0] == 0
+    (tmp_path/'given').mkdir()
+    for i in range(10):
+        for view in ('R_CC', 'L_CC')[:1 + i%2]: shutil.copy(tmp_path/'whole'/f'exam_{i:06d}'/f'{view}.dcm', tmp_path/'given'/f'{i}{view}.dcm') # their headers say who and which
+    ask = ['--given', tmp_path/'given', '--steps', 12, '--batch_size', 2, '--formats', 'png,dicom', '--device', 'cpu']
+    status, out, err = call(exam_model, tmp_path/'drawn', *ask)
+    assert status == 0 and '25 png, 25 dicom' in out, err
+    p = start(exam_model, tmp_path/'cut', *ask)
+    while p.poll() is None and len(list((tmp_path/'cut').glob('exam_*/*.png'))) < 8: time.sleep(.01)
+    p.send_signal(signal.SIGKILL)
+    p.communicate()
+    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    assert call(exam_model, tmp_path/'cut', *ask)[0] == 0
+    assert contents(tmp_path/'cut') == contents(tmp_path/'drawn')
+    studies = {}
+    for path in (tmp_path/'cut').glob('exam_*/*.dcm'):
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        assert 'ANOTHER VIEW of a synthetic woman' in ds.ImageComments
+        studies.setdefault(ds.StudyInstanceUID, []).append((ds.ImageLaterality, ds.ViewPosition, 'cancer=1' in ds.ImageComments))
+    assert sorted(map(sorted, studies.values())) == sorted(([[('L', 'CC', False), ('L', 'MLO', False), ('R', 'MLO', False)], [('L', 'MLO', True), ('R', 'MLO', False)]])*5)
+
 @pytest.mark.parametrize('args, word', [(['--exams', 2, '--n', 3], 'exams=2'), (['--views', 'CC'], 'say how many with exams'), (['--exams', 2, '--views', 'CC,CC'], 'twice'),
                                         (['--exams', 2, '--conditions', 'view=CC'], 'view is asked for'), (['--exams', 2, '--left', 'view=CC'], "a woman's"),
                                         (['--exams', 2, '--like', 'x.csv'], 'its rows are images')])
