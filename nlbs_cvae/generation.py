@@ -58,8 +58,8 @@ def refuse_options(
     "An `InputError` where an option has no effect in the way that was asked for."
     usual = dict(seed=0, temperature=1., known='any', strength=1.)
     said = lambda *names: {k: v for k in names if (v := getattr(o, k)) not in ('', None, False, usual.get(k))}
-    refuse_mixed(o.from_images, said('like', 'mapping', 'seed', 'temperature', 'exams'), said('finding', 'keep_z', 'strength'),
-                 o.given, said('known', 'allow_real_sources'))
+    refuse_mixed(o.from_images, said('like', 'mapping', 'seed', 'temperature', 'exams'),
+                 said('finding', 'keep_z', 'strength'), o.given, said('known', 'allow_real_sources'))
 
 def _make(generator, exam, o):
     "The images that the command's options ask for."
