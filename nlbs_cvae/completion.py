@@ -157,10 +157,12 @@ def latents(self:Completion,
         images = np.concatenate([mine[w] for w in women])
         noise = Draws(seed, 'sample', images.tolist(), gen.device).normal('z', (gen.model.latent_dim,))
         codes = torch.as_tensor(self.codes[images]).to(gen.device).unflatten(0, (-1, count))
-        z = gen.sample_views(codes, noise.unflatten(0, (-1, count))*sampler.temperature, sampler, self.given(women, read))
+        noise = noise.unflatten(0, (-1, count))*sampler.temperature
+        z = gen.sample_views(codes, noise, sampler, self.given(women, read))
         found |= dict(zip(images.tolist(), z.flatten(0, 1)))
     return torch.stack([found[i] for i in rows])
 
+# %% ../nbs/06ra_completion.ipynb #cpl0023
 def complete_exams(
     generator:Generator, # of examinations
     out,                 # new or empty folder, or an unfinished one with the same plan
@@ -191,6 +193,7 @@ def complete_exams(
     if 'dicom' in plan['formats']: check_views(generator.conditions, todo.codes)
     return fill_folder(generator, out, todo.codes, plan, draw, batch_size)
 
+# %% ../nbs/06ra_completion.ipynb #cpl0024
 def _completion_plan(plan, todo, views, kinds):
     "All that the images depend on, as in generation.json."
     worst = [next(k for k in ('real', 'phantom', 'synthetic') if k in {kinds[i] for i in w}) for w in todo.women]

@@ -7,7 +7,7 @@ __all__ = ['read_place', 'Change', 'wall_of', 'usual_wall', 'SideCheck', 'check_
            'none_usable']
 
 # %% ../nbs/06r_counterfactuals.ipynb #counterfx
-import re
+import math, re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,7 @@ class Change:
     finding:str=''       # as `read_place` takes it; '': findings follow their flags
     keep_z:bool=False    # only the texture heeds the change
     sampler:Sampler=Sampler()
+    strength:float=1.    # of the change, as `Generator.counterfactual` takes it
 
     @cached_property
     def asked(self): # codes, unknown where nothing is asked for (K,)
@@ -95,7 +96,8 @@ def __call__(self:Change,
     m = None if self.place is None else self.place.expand(len(x), -1, -1, -1)
     if m is not None and m.any(): m = torch.maximum(m, self.generator.model.find(x.to(self.generator.device)))
     new = torch.as_tensor(self.new_codes(np.asarray(codes)))
-    return self.generator.counterfactual(x, torch.as_tensor(codes), new, m, self.keep_z, self.sampler)
+    return self.generator.counterfactual(x, torch.as_tensor(codes), new, m, self.keep_z, self.sampler,
+                                          self.strength)
 
 @patch
 def words(self:Change,
@@ -172,6 +174,7 @@ def change_images(
 )->pd.DataFrame:     # the manifest, a row an image
     "Images with one thing changed, in a folder."
     if batch_size < 1: raise InputError(f"batch_size={batch_size}: at least one is needed")
+    if not math.isfinite(change.strength): raise InputError(f"strength={change.strength}: it must be a number")
     if n is not None and n < 1: raise InputError(f"n={n}: ask for at least one image")
     generator = change.generator
     change.asked, change.place, generator.check_invertible(change.sampler) # refused before any work
@@ -220,6 +223,7 @@ def _change_plan(change, some, own, new, kinds, formats, maps):
     plan = make_plan(change.generator, new, 0, s.steps, s.guidance, 1., formats, maps)
     place = None if change.place is None else sha256(change.place.cpu().numpy().tobytes())
     whole = sha256(repr((some.key, own.tolist(), place, change.keep_z)).encode())
+    if change.strength != 1: plan['strength'] = change.strength
     return plan | dict(made_from=kinds, images=whole, mark=f'-{whole[:8]}',
                        drawn=[f'counterfactual of a {k} image: {change.words(c)}' for k, c in zip(kinds, own)])
 

@@ -43,13 +43,13 @@ def there_and_back(
     codes:np.ndarray, # their conditions (n,K)
     new:np.ndarray,   # those asked for (n,K)
     sampler:Sampler=Sampler(), keep_z:bool=False, # as for `Generator.counterfactual`
-    batch_size:int=8,
+    batch_size:int=8, strength:float=1.,
 )->dict:              # kept: reconstructions; by_noise: the same by way of the noise; there; back (n,1,H,W)
     "Counterfactuals of images, and the counterfactuals of those under the images' own conditions."
     parts = []
     for i in range(0, len(x), batch_size):
         a, b = (torch.as_tensor(c[i:i + batch_size]) for c in (codes, new))
-        change = lambda x, a, b: generator.counterfactual(x, a, b, keep_z=keep_z, sampler=sampler)
+        change = lambda x, a, b: generator.counterfactual(x, a, b, keep_z=keep_z, sampler=sampler, strength=strength)
         there:Counterfactual = change(x[i:i + batch_size], a, b)
         back = change(there.image.cpu(), b, a)
         by_noise = generator.sample_from(a.to(generator.device), there.inversion.noise, sampler)
@@ -66,13 +66,13 @@ def measure_faithfulness(
     name:str,         # of the condition that is changed
     judge:Judge=None, # of real images, with the same conditions; None: nobody is asked
     sampler:Sampler=Sampler(), keep_z:bool=False, # as for `Generator.counterfactual`
-    batch_size:int=8, repeats:int=200,
+    batch_size:int=8, repeats:int=200, strength:float=1.,
 )->tuple:             # {figure: `Score`}; pictures as of `there_and_back`, with the images' rows
     "Whether counterfactuals do what was asked and nothing else."
     codes = np.stack([np.where(np.isin(v, c.seen), v, c.unknown) for c, v in zip(generator.conditions, codes.T)], 1)
     new, rows = other_values(generator, codes, name) # values that training images had; of others nothing is known
     x, own, who = x[rows], codes[rows], np.asarray(subjects)[rows]
-    made = there_and_back(generator, x, own, new, sampler, keep_z, batch_size)
+    made = there_and_back(generator, x, own, new, sampler, keep_z, batch_size, strength)
     mae = lambda a, b: (a - b).abs().mean((1, 2, 3))
     mean = lambda v: mean_score(np.asarray(v, float), who, repeats)
     found = dict(composition=mean(mae(made['kept'], x)), by_noise=mean(mae(made['by_noise'], x)),
@@ -134,27 +134,33 @@ def _changed_rows(e, name):
     turn = [np.sum(e.test.subjects[:i] == w) for i, w in enumerate(e.test.subjects)]
     return np.array([i for i in np.argsort(turn, kind='stable') if e.test.codes[i, k] in c.seen][:CHANGED], int)
 
+# %% ../nbs/06u_faithfulness.ipynb #fth0020
 def page_counterfactuals(
     e:Evaluation, public:bool=False, # leave real images, and what is made from them, out
 ):
     "What becomes of real images when one thing is changed."
     table, name = e.scores['counterfactual_scores'], changed_condition(e.generator)
-    fig = new_page(e, 'Counterfactuals', f'Test images with another {name}, all else kept. Composition, by noise and reversibility: mean absolute errors in grey values of '
-                                         '[-1, 1], of the image kept, kept by way of its noise, and changed and changed back; outline: pixels that change between breast '
-                                         'and air, in tenths of what two women differ by. Effectiveness: the judge reads what was asked for (real: what is). Amplification: '
-                                         'how much surer it gets of all else; 0 is right.')
-    top = put_table(fig, .85, table, ['samples', 'real'], head='figure', titles=dict(samples='counterfactuals', real='real'), bottom=.4)
-    if public: put_text(fig, top, 'No pictures here: a counterfactual shows the woman that it is made from.', color='#444444')
+    fig = new_page(e, 'Counterfactuals', f'Test images with another {name}, all else kept. Composition, by noise and '
+                   'reversibility: mean absolute errors in grey values of [-1, 1], of the image kept, kept by way of '
+                   'its noise, and changed and changed back; outline: pixels that change between breast and air, in '
+                   'tenths of what two women differ by. Effectiveness: the judge reads what was asked for (real: what '
+                   'is). Amplification: how much surer it gets of all else; 0 is right.')
+    titles = dict(samples='counterfactuals', real='real')
+    top = put_table(fig, .85, table, list(titles), head='figure', titles=titles, bottom=.4)
+    if public: put_text(fig, top, 'No pictures here: a counterfactual shows the woman that it is made from.')
     else: _put_changed(e, name, fig, top)
     return fig
 
 def _put_changed(e, name, fig, top):
     "Four images: as they are, kept, changed, changed back."
     g, rows = e.generator, _changed_rows(e, name)[:4]
-    new, known = other_values(g, e.test.codes[rows], name)
-    made = there_and_back(g, e.test[rows], e.test.codes[rows], new, Sampler(max(2, e.settings.evaluation.steps//2)))
-    k, c = e.conditions.index(name), e.conditions[name]
-    titles = [[f'{name} {c.label(int(a))}', 'kept', f'{name} {c.label(int(b))}', 'back'] for a, b in zip(e.test.codes[rows, k], new[:, k])]
-    strips = [np.stack([e.test[rows][i, 0], *(made[n][i, 0] for n in ('kept', 'there', 'back'))]) for i in range(len(rows))]
+    codes, (k, c) = e.test.codes[rows], (e.conditions.index(name), e.conditions[name])
+    new, _ = other_values(g, codes, name)
+    made = there_and_back(g, e.test[rows], codes, new, Sampler(max(2, e.settings.evaluation.steps//2)))
+    says = lambda v: f'{name} {c.label(int(v))}'
+    titles = [[says(a), 'kept', says(b), 'back'] for a, b in zip(codes[:, k], new[:, k])]
+    strips = [np.stack([x[0], *(made[n][i, 0] for n in ('kept', 'there', 'back'))])
+              for i, x in enumerate(e.test[rows])]
     pairs = range(0, len(strips), 2) # two women a row
-    put_images(fig, top, [('', np.concatenate(strips[i:i + 2])) for i in pairs], cols=8, titles=[sum(titles[i:i + 2], []) for i in pairs])
+    put_images(fig, top, [('', np.concatenate(strips[i:i + 2])) for i in pairs], cols=8,
+               titles=[sum(titles[i:i + 2], []) for i in pairs])

@@ -7,6 +7,7 @@ __all__ = ['heun_back', 'Inversion', 'Counterfactual']
 
 # %% ../nbs/03d_inversion.ipynb #inversionx
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch, torch.nn.functional as F
@@ -114,6 +115,7 @@ def counterfactual(self:Generator,
     m:Tensor=None,    # where findings shall lie instead (B,F,h,w)
     keep_z:bool=False, # leave z as it is: only the texture heeds the change
     sampler:Sampler=Sampler(),
+    strength:float=1., # of the change, where conditions differ: above 1 the sampler is pushed beyond it
 )->Counterfactual:
     "The same images under other conditions, all else kept."
     x, codes, new = (v.to(self.device) for v in (x, codes, new_codes))
@@ -123,24 +125,33 @@ def counterfactual(self:Generator,
     z, u = self.encode(x, codes)
     found = self.model.find(x) if 'm' in self.noise_shapes else None
     inv, p = self.invert(codes, z, u, found, sampler), self.prior
-    z_new = z if keep_z else self.sample_z(new, inv.noise['z'], sampler) + inv.missed['z']*(p.z_std if p else 1)
+    net = partial(_pushed, self, codes, new, strength, sampler)
+    z_new = z
+    if p and not keep_z: z_new = (sampler.slow()(net('z'), inv.noise['z']) + inv.missed['z'])*p.z_std + p.z_mean
     grid_mean = self.model.prior_u(z_new, new).mu
-    m_new = _changed_maps(self, inv, found, codes, new, z_new, grid_mean, sampler) if m is None else m
+    m_new = _changed_maps(self, inv, found, codes, new, net('m', z_new, grid_mean), sampler) if m is None else m
     u_new = grid_mean
-    if p: u_new = self.sample_u(new, z_new, inv.noise['u'], sampler, m_new, grid_mean) + inv.missed['u']*p.u_std
+    if p: u_new = (sampler(net('u', z_new, grid_mean, m_new), inv.noise['u']) + inv.missed['u'])*p.u_std + p.u_mean
     image, own = self.model.decode(z_new, u_new, new).clamp(-1, 1), self.model.decode(z, u, codes).clamp(-1, 1)
     return Counterfactual(image, own, z_new, u_new, (found, m_new), inv)
 
 # %% ../nbs/03d_inversion.ipynb #inv98dab
-def _changed_maps(gen, inv, found, codes, new, z, grid_mean, sampler):
+def _changed_maps(gen, inv, found, codes, new, net, sampler):
     "Maps under new conditions: of flags that stay as they were, nothing of those taken away, drawn for the others."
     if found is None: return None
     before, after = (c[:, gen.model.flags, None, None] for c in (codes, new))
     if ((after == before) | (after == 0)).all(): drawn = found
     else:
-        net = gen.denoiser('m', new, sampler, z, grid_mean)
         drawn = ((heun(net, inv.noise['m'], sampler.steps) + inv.missed['m'])/MAP_SCALE).clamp(0, 1)
     return torch.where(after == before, found, torch.where(after == 0, torch.zeros_like(found), drawn))
+
+def _pushed(gen, codes, new, strength, sampler, name, *given):
+    "The denoiser of a latent under new conditions, `strength` times as far from that under its own."
+    if name == 'm' and 'm' not in gen.noise_shapes: return None
+    then = gen.denoiser(name, new, sampler, *given)
+    if strength == 1: return then
+    own = gen.denoiser(name, codes, sampler, *given)
+    return lambda x, sigma: torch.lerp(own(x, sigma), then(x, sigma), strength)
 
 # %% ../nbs/03d_inversion.ipynb #invaa6b6
 @patch

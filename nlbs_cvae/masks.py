@@ -138,4 +138,5 @@ def _settle(seg, ds):
     for items in (seg.DimensionOrganizationSequence, seg.DimensionIndexSequence):
         for item in items: item.DimensionOrganizationUID = make_uid(seg.SOPInstanceUID, 'dimensions')
     for item in seg.get('ContributingEquipmentSequence', ()): item.pop('ContributionDateTime', None)
-    for name in {'SeriesDescription', 'SyntheticData', 'BodyPartExamined'} & set(ds.dir()): setattr(seg, name, ds.get(name))
+    for name in {'SeriesDescription', 'SyntheticData', 'BodyPartExamined'} & set(ds.dir()):
+        setattr(seg, name, ds.get(name))

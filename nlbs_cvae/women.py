@@ -240,18 +240,21 @@ def exams_shown(
     drawn = g.complete(codes, steps=s.steps, guidance=s.guidance, temperature=s.temperature).cpu()
     return [np.asarray(x) for x in real], [light_box(x, names)[0].numpy() for x in drawn]
 
+# %% ../nbs/06v_women.ipynb #wom00034
 def page_exams(
     e:Evaluation, public:bool=False, # leave real images out
 ):
     "Examinations beside real ones."
     table, title = e.scores['exam_scores'], dict(samples='examinations', alone='single images', real='real')
-    fig = new_page(e, 'Examinations', 'Are the views of an examination one woman\'s? A judge that learned from training women\'s pairs of views tells pairs of one '
-                                      'woman from pairs of two (verification: 1 surely, .5 not at all), and what can be measured in both views is correlated over '
-                                      'women. Beside it images drawn one by one under the same conditions, who are different women, and real women.')
+    fig = new_page(e, 'Examinations', 'Are the views of an examination one woman\'s? A judge that learned from pairs '
+                   'of training women\'s views tells those of one woman from those of two (verification: 1 surely, .5 '
+                   'not at all), and what can be measured in both views is correlated over women. Beside it images '
+                   'drawn one by one under the same conditions, who are different women, and real women.')
     top = put_table(fig, .868, table, list(title), head='CC against MLO of a side', titles=title, bottom=.4)
-    top = put_text(fig, top, 'The last lines ask whether examinations come nearer to training women than to others, as the page on privacy asks of '
-                             'images; what identifies a woman here are the measures of both her views.', color='#444444')
+    top = put_text(fig, top, 'The last lines ask whether examinations come nearer to training women than to others, as '
+                   'the page on privacy asks of images; what identifies a woman here are the measures of both her '
+                   'views.', color='#444444')
     real, drawn = exams_shown(e)
-    rows = [('Examinations, right beside left', drawn)] + ([] if public else [('Real women of these conditions', real)])
+    rows = [('Examinations, right beside left', drawn), ('Real women of these conditions', real)][:1 if public else 2]
     put_images(fig, top, [(t, np.stack(x)) for t, x in rows if len({im.shape for im in x}) == 1], cols=6)
     return fig
