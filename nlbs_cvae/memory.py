@@ -204,7 +204,7 @@ def page_memory(
 
 def plot_power(table, ax):
     "The share found, by the number planted."
-    colours = dict(zip(dict.fromkeys(k.partition('[')[2] for k in table), ('C3', 'C1', 'C0', 'k')))
+    colours = dict(zip(dict.fromkeys(k.partition('[')[2] for k in table), ('C3', 'C1', 'C0', 'k', 'C2')))
     for key, row in table.items():
         test, _, how = key.partition('[')
         ax.plot([int(k) for k in row], [s.value for s in row.values()], '-o' if test == 'copies' else '--',
