@@ -164,9 +164,9 @@ def page_identity(
     top = put_text(fig, top, 'The share of trials in which the attack speaks up: surely, where one is nearer than half '
                    'of what any held-out woman reaches; by number, where more are near than by chance. '
                    f'"{ANOTHER.capitalize()}": a real image of a training woman that was not among those compared '
-                   'with, as a sample of her would be. Where that row is low, this attack would hardly find a woman drawn in '
-                   'another way, and its silence says little. "New women" were never trained on: there it should be '
-                   'silent.', color='#444444')
+                   'with, as a sample of her would be. Where that row is low, this attack would hardly find a woman '
+                   'drawn in another way, and its silence says little. "New women" were never trained on: there it '
+                   'should be silent.', color='#444444')
     plot_power({k: r for k, r in table.items() if k.endswith(('[as it is]', f'[{ANOTHER}]', '[new women]'))},
                fig.add_axes([.11, top - .19, .8, .17]))
     top -= .245
