@@ -22,7 +22,7 @@ setup(
     package_data={lib: ['configs/**/*.yaml', 'models/**/*'], runners: listed('runners')},
     python_requires='>=' + cfg['min_python'],
     install_requires=listed('requirements') + listed('pip_requirements'),
-    extras_require={'web': listed('web_requirements'), 'seg': listed('seg_requirements'),
+    extras_require={'web': listed('web_requirements'), 'seg': listed('seg_requirements'), 'frd': listed('frd_requirements'),
                     'dev': listed('dev_requirements') + listed('web_requirements'),
                     'bench': listed('bench_requirements')},
     entry_points={'console_scripts': listed('console_scripts')},

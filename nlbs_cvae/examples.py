@@ -52,7 +52,8 @@ _TINY = dict(
     model=dict(latent_dim=16, channels=8, cond_dim=16, prior_channels=16, prior_width=32),
     training=dict(num_epochs=3, prior_epochs=3, learning_rate=2e-3, prior_learning_rate=2e-3, ema=.9,
                   tensorboard=False),
-    evaluation=dict(samples=48, steps=4, bootstrap=20, classifier_epochs=4),
+    evaluation=dict(samples=48, steps=4, bootstrap=20, classifier_epochs=4, use_seeds=1, identity_steps=60,
+                    eyes='radiomics'),
     output=dict(gallery_images=4))
 
 def example_run(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UNKNOWN', 'SCHEMA', 'COLUMN', 'METRIC', 'pick_images', 'Images', 'Evaluation', 'open_evaluation', 'about_samples',
            'real_images', 'open_comparison', 'add_external', 'draw', 'drawn_folder', 'read_samples', 'sample_codes',
-           'measure_reconstruction', 'other_woman', 'measure_distances', 'in_units', 'measure_pixels',
-           'measure_obedience', 'measure_privacy', 'measure', 'metrics_folder', 'write_metrics', 'read_metrics',
+           'measure_reconstruction', 'other_woman', 'measure_distances', 'measure_pixels', 'measure_obedience',
+           'teachers', 'lessons', 'measure_privacy', 'measure', 'metrics_folder', 'write_metrics', 'read_metrics',
            'show_scores']
 
 # %% ../nbs/06f_measure.ipynb #measurex
@@ -29,10 +29,10 @@ from .generator import Generator
 from .folders import archive_around, read_images, sample_table
 from .requests import table_codes
 from .sampling import generate, load_generator
-from .extractors import Extractor, features, load_extractor
+from .extractors import Extractor, features, in_units, load_extractor
 from .metrics import (MINIMUM, PRIVACY, Score, feature_scores, grid_score, half, intensity_scores,
                                privacy_scores, reconstruction_scores, spectrum_scores, spread_score)
-from .judge import fit_judge, obedience_scores, small, use_scores
+from .judge import fit_judge, obedience_scores, thumbs, use_judges, use_scores
 
 # %% ../nbs/06f_measure.ipynb #51e8cc67
 def pick_images(
@@ -78,7 +78,8 @@ class Evaluation:
     beside:str=''                                # its name where it is one of several
     external:Images=None                         # women of another archive
     judge:object=None                            # `Judge` of conditions, once it is trained
-    nearness:tuple=()                            # of samples to real images, as two eyes see it
+    taught:dict=field(default_factory=dict)      # judges by what they were trained on, as `use_judges` gives them
+    nearness:dict=field(default_factory=dict)    # of samples to real images, as each eye sees it
     device:str='cpu'
 
     @property
@@ -230,8 +231,7 @@ def add_external(
         every = Images(cache, cache.rows())
         e.external = Images(cache, every.rows[pick_images(every.subjects, min(e.n, len(every)))])
     e.about['external'] = dict(images=len(e.external), women=len(np.unique(e.external.subjects)),
-                               data=cache.fingerprint,
-                               mapping=Path(mapping).name)
+                               data=cache.fingerprint, mapping=Path(mapping).name)
 
 # %% ../nbs/06f_measure.ipynb #b992cdb4
 def draw(
@@ -347,13 +347,6 @@ def _all_features(e, extractor):
     return in_units(feats) if extractor.units else feats
 
 # %% ../nbs/06f_measure.ipynb #meas0011
-def in_units(
-    feats:dict, # features of each set; 'test' are real images
-)->dict:
-    "Each number in units of its deviation in real images, around their mean; beyond five of them it counts as five."
-    mean, sd = feats['test'].mean(0), feats['test'].std(0)
-    return {k: ((f - mean)/np.where(sd > 1e-9, sd, 1)).clip(-5, 5) for k, f in feats.items()}
-
 def _as_many(e, scores):
     "The scores of a set; of one with fewer images those alone that don't depend on their number."
     few = {k: s for k, s in scores.items() if s.n[-1] < e.n and k not in ('kid', 'kid_relative')}
@@ -403,17 +396,26 @@ def measure_obedience(
     "What a judge trained on real images finds in samples; and what samples teach. Nothing where nothing was asked for."
     s, conditions = e.settings.evaluation, e.conditions
     if (e.fake_codes == conditions.unknown()).all(): return {}, {}
-    thumbs = lambda i: torch.cat([small(i[k:k + 512], s.classifier_side) for k in range(0, len(i), 512)])
-    teach = e.train if len(e.train) and _same_conditions(e.train.cache, e.test.cache) else e.other
-    train, valid = ((thumbs(i), i.codes) for i in (teach, e.valid if len(e.valid) else teach))
+    train, fake, valid = lessons(e)
     judge = e.judge = e.judge or fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
     scores = dict(samples=ask(e.fake, e.fake_codes))
     if e.rec is not None: scores['reconstructions'] = ask(e.rec, e.test.codes, e.test.subjects)
     scores['real'] = ask(e.x, e.test.codes, e.test.subjects)
-    use = use_scores(train, (thumbs(e.fake), e.fake_codes), valid, (thumbs(e.test), e.test.codes), conditions,
-                     e.test.subjects, s.classifier_epochs, s.bootstrap, side=s.classifier_side, judge=judge)
+    e.taught = use_judges(train, fake, valid, conditions, s.classifier_epochs, side=s.classifier_side, judge=judge)
+    use = use_scores(e.taught, (thumbs(e.test, s.classifier_side), e.test.codes), e.test.subjects, s.bootstrap)
     return {c: {k: f[c] for k, f in scores.items()} for c in conditions.names}, use
+
+def teachers(e):
+    "Real images to learn conditions from, and the name of their features: of training women where they are known."
+    known = len(e.train) and _same_conditions(e.train.cache, e.test.cache)
+    return (e.train, 'train') if known else (e.other, 'other')
+
+def lessons(e):
+    "Images at the judge's size and codes: real ones, samples, and those that an epoch is chosen on."
+    teach, side = teachers(e)[0], e.settings.evaluation.classifier_side
+    train, valid = ((thumbs(i, side), i.codes) for i in (teach, e.valid if len(e.valid) else teach))
+    return train, (thumbs(e.fake, side), e.fake_codes), valid
 
 def _same_conditions(a, b):
     said = lambda cache: [(c.name, c.values) for c in cache.conditions]
@@ -443,8 +445,7 @@ def measure(
     "Draw and measure everything."
     net = extractor if isinstance(extractor, Extractor) else load_extractor(extractor, e.device)
     start = time.perf_counter()
-    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash,
-                                input=net.input, key=net.key)
+    e.about['extractor'] = dict(name=f'FD-{net.name}', sha256=net.hash, input=net.input, key=net.key)
     parts = dict(draw=lambda: draw(e), ssim_scores=lambda: measure_reconstruction(e),
                  fid_scores=lambda: measure_distances(e, net),
                  image_scores=lambda: measure_pixels(e), obedience=lambda: measure_obedience(e),

@@ -204,10 +204,10 @@ def page_memory(
 
 def plot_power(table, ax):
     "The share found, by the number planted."
-    colours = dict(zip(dict.fromkeys(k.partition('[')[2] for k in table), ('C3', 'C1', 'C0', 'k')))
+    colours = dict(zip(dict.fromkeys(k.partition('[')[2] for k in table), ('C3', 'C1', 'C0', 'k', 'C2')))
     for key, row in table.items():
         test, _, how = key.partition('[')
-        ax.plot([int(k) for k in row], [s.value for s in row.values()], '-o' if test == 'copies' else '--',
+        ax.plot([int(k) for k in row], [s.value for s in row.values()], '-o' if test in ('copies', 'surely') else '--',
                 color=colours[how], ms=3, lw=1.2,
                 label=f'{how[:-1]}, {test}')
     ax.set_ylim(-.03, 1.03); ax.set_xscale('log'); ax.set_xticks(COUNTS, [str(k) for k in COUNTS]); ax.minorticks_off()

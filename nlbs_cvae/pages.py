@@ -268,18 +268,19 @@ def _split_words(e):
 def again(e):
     "The command of this evaluation."
     x, extra = e.about['extractor'], e.about['overrides']
-    packaged = x['key'][3:] in ('radiomics', 'efflite2')
+    packaged = x['key'][3:] in ('radiomics', 'efflite2', 'frd')
     weights = '' if packaged else f':FILE:{x["sha256"]}'
     weights = '' if x['key'] == 'fd_efflite0' else f' --extractor {x["key"][3:]}{weights}'
     run = f' results/{e.folder.path.name}'*e.folder.settings_file.exists()
     archives = '' if run else ' --real ARCHIVE' + ' --train ARCHIVE'*bool(len(e.train))
     mapping = f' --mapping {e.about["mapping"]}' if e.about.get('mapping') else ''
     folders = ' --samples' + ' FOLDER'*len(e.about.get('beside', '1')) if e.samples else ''
-    far, other = e.about.get('external'), e.about.get('second_spec', 'radiomics')
+    far, other = e.about.get('external'), e.about.get('second')
     far = ' --external ARCHIVE' + f' --external_mapping {far["mapping"]}'*bool(far['mapping']) if far else ''
     return (f'nlbs_evaluate{run}' + ' --split valid'*(e.about['split'] == 'valid') + weights + folders + archives +
             mapping + far +
-            f' --second {other}'*(other != 'radiomics') + ' --readers FILE'*('reader_scores' in e.scores) +
+            (other is not None)*f' --second {shlex.quote(other or "none")}' +
+            ' --readers FILE'*('reader_scores' in e.scores) +
             f' --overrides {shlex.quote(extra)}'*bool(extra))
 
 def how_drawn(e):

@@ -27,7 +27,9 @@ from .pages import (page_gallery, page_numbers, page_obedience, page_pixels, pag
                              page_verdict)
 from .groups import measure_groups, page_groups, worst_group
 from .rivals import check_rivals, compare_rivals, page_rivals, rival_names, sample_depths
+from .use import measure_use, page_use
 from .memory import count_identical, measure_memory, page_memory, page_privacy
+from .identity import measure_identity, page_identity
 from .eyes import measure_eyes, page_eyes
 from .readings import add_readings, page_readers
 from .checklist import page_checklist, page_claim, write_checklist
@@ -36,7 +38,7 @@ from .checklist import page_checklist, page_claim, write_checklist
 def measure_all(
     e:Evaluation,
     extractor='efflite0', # as `load_extractor`
-    second='radiomics',   # the other eye, likewise ('': none)
+    second=None,          # other eyes, likewise, several as words ('': none; None: evaluation.eyes)
     place='',             # archive compared with, where files of samples may come from
 )->dict:                  # {file: {metric: {column: Score}}}
     "Draw and measure everything that the report shows of a model or a folder."
@@ -44,14 +46,17 @@ def measure_all(
     measure(e, net)
     e.about['identical'] = count_identical(e, place)
     if e.samples: e.about['depths'] = sample_depths(e.samples)
-    other = load_extractor(second, e.device) if second else net
-    parts = dict(group_scores=lambda: measure_groups(e), memory_scores=lambda: measure_memory(e, net),
-                 eyes_scores=lambda: measure_eyes(e, other) if other.key != net.key else {})
+    named = words(e.settings.evaluation.eyes if second is None else second)
+    eyes = [o for s in named if (o := load_extractor(s, e.device)).key != net.key]
+    parts = dict(group_scores=lambda: measure_groups(e), teaching_scores=lambda: measure_use(e),
+                 memory_scores=lambda: measure_memory(e, net), identity_scores=lambda: measure_identity(e),
+                 eyes_scores=lambda: measure_eyes(e, *eyes) if eyes else {})
     for name, part in parts.items():
         start = time.perf_counter()
         e.scores[name] = part()
         e.seconds[name] = round(time.perf_counter() - start, 1)
-    if e.scores['eyes_scores']: e.about.update(second=dict(name=other.name, sha256=other.hash), second_spec=second)
+    if eyes: e.about['eyes'] = [dict(name=o.name, sha256=o.hash) for o in eyes]
+    if second is not None: e.about['second'] = second
     return e.scores
 
 # %% ../nbs/06q_report.ipynb #later01
@@ -72,8 +77,9 @@ def measure_later(
         e.seconds[file] = round(time.perf_counter() - start, 1)
 
 # %% ../nbs/06q_report.ipynb #b27065c8
-PAGES = (page_verdict, page_numbers, page_pixels, page_reconstruction, page_obedience, page_groups, page_eyes,
-         page_privacy, page_memory, page_readers, page_gallery, page_checklist, page_claim, page_repeat)
+PAGES = (page_verdict, page_numbers, page_pixels, page_reconstruction, page_obedience, page_use, page_groups,
+         page_eyes, page_privacy, page_memory, page_identity, page_readers,
+         page_gallery, page_checklist, page_claim, page_repeat)
 ONCE = (page_readers, page_checklist, page_claim, page_repeat) # in a report on several folders
 
 def pages_of(
@@ -81,6 +87,7 @@ def pages_of(
 )->list: # functions that draw a page
     "The pages that have something to show."
     needs = {page_obedience: 'obedience_scores', page_groups: 'group_scores', page_eyes: 'eyes_scores',
+             page_use: 'teaching_scores', page_identity: 'identity_scores',
              page_memory: 'memory_scores', page_readers: 'reader_scores'}
     found = [p for p in PAGES if (p != page_reconstruction or e.rec is not None)
              and (p not in needs or e.scores.get(needs[p]))]
@@ -174,7 +181,7 @@ def evaluate(
              # folder of synthetic images from anywhere, or two or three to be compared ('': the model draws)
     real='', train='', mapping='', out='', # without a run: as `open_comparison`
     external='', external_mapping='',      # women of elsewhere: as `add_external`
-    second='radiomics',   # another eye, as `load_extractor` ('': none)
+    second=None,          # other eyes, each as `load_extractor`, several as words ('': none; None: evaluation.eyes)
     readers='',           # what `nlbs_readers --analyse` wrote
 )->Evaluation:            # a list of them where there are several folders
     "Measure a run, or samples against an archive; write metrics, report and, of a run's own samples, model card."
@@ -233,7 +240,7 @@ def nlbs_evaluate(
     public:bool=False,        # leave real images, and reconstructions of them, out of the report
     split:str='test',         # test for the report; valid while settings are being chosen
     extractor:str='efflite0',
-                  # features: efflite0, radiomics, efflite2, or KIND:PATH:SHA256 (resnet50, radimagenet, inception)
+                  # features: efflite0, radiomics, efflite2, frd, or KIND:PATH:SHA256 (resnet50, radimagenet, inception)
     device:str='',            # cpu or cuda (default: a GPU where there is one)
     samples:Param("folder of synthetic images from anywhere, instead of letting the model draw; two or three are "
                   "compared",
@@ -243,7 +250,8 @@ def nlbs_evaluate(
     mapping:str='',           # how tables of archives are read: a packaged name or a YAML file (default: nlbs)
     external:str='',          # archive, or prepared images, of women of elsewhere: another column, for scale
     external_mapping:str='',  # how its table is read
-    second:str='radiomics',   # another extractor, whose order is compared with the first's; none: leave it out
+    second:str='',            # other extractors, whose orders are compared with the first's (default: evaluation.eyes,
+                              # which is "radiomics efflite2"); none: leave them out
     readers:str='',           # reading.json of a reader study, as nlbs_readers --analyse writes it
     out:str='',               # folder of the report without a run (default: results/of_<name of the samples' folder>)
     overrides:str='',         # such as "evaluation.samples=500 evaluation.bootstrap=100"
@@ -253,7 +261,7 @@ def nlbs_evaluate(
     without a run: nlbs_evaluate --samples results/demo/galleries/samples --real data/nlbs"""
     e = evaluate(run, public or None, split, words(overrides), extractor, device, samples, real, train, mapping, out,
                  external,
-                 external_mapping, second*(second != 'none'), readers)
+                 external_mapping, '' if second == 'none' else second or None, readers)
     for one in e if isinstance(e, list) else [e]: _say(one, samples)
     several = isinstance(e, list) and replace(e[0], beside='_and_'.join(o.beside for o in e))
     print(f"{metrics_folder(several or e)/'evaluation_report.pdf'}")

@@ -193,6 +193,9 @@ class EvaluationSettings:
     bootstrap:int = setting(200, "resamples behind an interval", ge=0)
     classifier_epochs:int = setting(20, "epochs of the classifier that judges obedience", ge=1)
     classifier_side:int = setting(64, "pixels at which it sees images; findings need 128", ge=16, le=256)
+    use_seeds:int = setting(3, "seeds of each classifier that learns from samples", ge=1, le=10)
+    identity_steps:int = setting(600, "training steps of the network that tells women apart (0: none)", ge=0)
+    eyes:str = setting('radiomics efflite2', "other extractors beside the first ('': none), as nlbs_evaluate --second")
     public:bool = setting(False, "leave real images out of the report")
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def declared(
     return {canonical(re.split(r'[<>=!~]', o)[0]) for k in keys for o in cfg['DEFAULT'][k].split()}
 
 RUN, WRITE = ('requirements', 'pip_requirements'), ('dev_requirements', 'web_requirements', 'bench_requirements')
-EXTRA = dict(bench='bench_requirements', peers='bench_requirements', feeding='bench_requirements', speed='bench_requirements', quality='bench_requirements', page='web_requirements', masks='seg_requirements') # imported when it is asked for
+EXTRA = dict(bench='bench_requirements', peers='bench_requirements', feeding='bench_requirements', speed='bench_requirements', quality='bench_requirements', page='web_requirements', masks='seg_requirements', extractors='frd_requirements') # imported when it is asked for
 
 def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
 
@@ -76,7 +76,7 @@ def code(path):
 @pytest.mark.parametrize('path', [*notebooks(), *sorted((ROOT/'tests').glob('*.py')), *sorted((ROOT/'tools').glob('*.py'))], ids=lambda p: p.stem)
 def test_what_notebooks_tests_and_tools_import_is_declared(path):
     text = code(path) if path.suffix == '.ipynb' else path.read_text()
-    assert not undeclared(imports(text), *RUN, *WRITE, 'seg_requirements'), 'put it into dev_requirements of settings.ini, and pinned into constraints.txt'
+    assert not undeclared(imports(text), *RUN, *WRITE, 'seg_requirements', 'frd_requirements'), 'put it into dev_requirements of settings.ini, and pinned into constraints.txt'
 
 def test_the_pins_cover_what_is_declared():
     pinned = {canonical(o.split('==')[0]) for o in (ROOT/'constraints.txt').read_text().splitlines() if '==' in o}

@@ -160,3 +160,39 @@ def test_real_mammograms_are_good():
         return marks_of((a, np.arange(n)), (b, np.arange(n)), (c, np.arange(n)), d)
     found = shares(draw, 100, ('Likeness', 'Variety', 'Privacy'))
     assert all(c[GOOD] >= 95 for c in found.values()), found
+
+CBIS = Path(os.environ.get('NLBS_TEST_DATA', ''))/'cbis-mass-256'
+
+@pytest.fixture(scope='module')
+def real_women():
+    "Features and spectra of 1,231 mammograms of 691 women, as the report has them."
+    if not CBIS.joinpath('metadata.csv').is_file(): pytest.skip('no real images: set NLBS_TEST_DATA')
+    import cv2, torch
+    from nlbs_cvae.extractors import efflite0, features
+    from nlbs_cvae.spectrum import power_spectrum
+    table = pd.read_csv(CBIS/'metadata.csv')
+    x = torch.from_numpy(np.stack([cv2.imread(str(CBIS/f), 0) for f in table.file]))[:, None]/127.5 - 1
+    return features(efflite0(), x), power_spectrum(x)[1], np.unique(table.patient_id, return_inverse=True)[1]
+
+def parts(g, who, n):
+    "Rows of two sets of `n` images, whole women, and of `n` women with an image each, as samples are; no woman twice."
+    order = {s: i for i, s in enumerate(g.permutation(np.unique(who)))}
+    rows, found = g.permutation(len(who)), [] # a woman's images in any order: the first may be of one view
+    rows = rows[np.argsort([order[s] for s in who[rows]], kind='stable')]
+    for _ in range(2):
+        found.append(rows[:n])
+        rows = rows[n:][who[rows[n:]] != who[rows[n - 1]]] # the last woman's other images are nobody's
+    return *found, rows[np.unique([order[s] for s in who[rows]], return_index=True)[1]][:n]
+
+@pytest.mark.slow # features of 1,231 images
+@pytest.mark.parametrize('n', SIZES)
+def test_real_women_of_an_archive_are_good(real_women, n):
+    "Women in the samples' place, compared with others of the same archive: each mark in 95 of 100 resamplings."
+    f, spectra, who = real_women
+    def draw(g):
+        a, b, d = parts(g, who, n)
+        marks = marks_of((f[a], who[a]), (f[b], who[b]), (f[b], who[b]), f[d])
+        return marks | dict(Texture=texture_mark((spectra[a], who[a], np.zeros(n)), (spectra[d], who[d], np.zeros(n))))
+    found = shares(draw, 100, ('Likeness', 'Texture', 'Variety', 'Privacy'))
+    print(n, {k: dict(c) for k, c in found.items()})
+    assert all(c[GOOD] >= 95 for c in found.values()), found
