@@ -4,9 +4,6 @@ CONFIG    ?= training_config
 OVERRIDES ?=
 MODEL     ?=
 py         = .venv/bin/python
-# threads that wait leave the processor to others: two to three times as fast where the machine is shared; those of
-# make explore wait awake: on a machine of one's own it then answers in half the time
-export OMP_WAIT_POLICY ?= passive
 # names reach the programs as they are, whatever letters are in them; OVERRIDES is taken apart there, quotes and all
 export RUN CONFIG MODEL
 train evaluate: export NLBS_OVERRIDES := $(NLBS_OVERRIDES) $(OVERRIDES)
@@ -34,7 +31,7 @@ bench-quick: setup ## the same in minutes, before and after a change
 accelerator: setup ## what works on this machine's GPU, and how near to its limit: at most eight minutes
 	@.venv/bin/nlbs_accelerator $${OUT:-results/accelerator}
 explore: setup  ## the explorer as a web page: make explore MODEL=results/mine (default: the newest model)
-	@env -u OMP_WAIT_POLICY .venv/bin/nlbs_explore $${MODEL:+"$$MODEL"}
+	@.venv/bin/nlbs_explore $${MODEL:+"$$MODEL"}
 lab: setup      ## JupyterLab on the notebooks
 	@$(py) -m jupyterlab nbs
 library: setup  ## after an edit in nbs/: clean the notebooks, write the library and README.md from them

@@ -1,8 +1,6 @@
 "The benchmark, through papermill into results/benchmark: tools/bench.py quick | full"
-import os, subprocess, sys
+import subprocess, sys
 from pathlib import Path
-
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from papermill.exceptions import PapermillExecutionError
 from nlbs_cvae.bench import need_peers
