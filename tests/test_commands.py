@@ -16,7 +16,7 @@ ELSEWHERE = { # what needs more than a copy of the project, or is another test's
     r'make (docs)$': 'test_docs.py', r'make hooks$': 'test_hooks.py', r'make library$': 'test_structure.py', r'make clean$': 'test_clean.py',
     r'make bench(-quick)?$|papermill nbs/09_benchmark': 'test_bench.py',
     r'papermill nbs/0[57]_\w+.ipynb out.ipynb': 'test_surroundings.py',
-    r'nlbs_readers |nlbs_evaluate results/mine --readers': 'test_readers.py', r'nlbs_evaluate results/mine --external': 'nbs/06q_report.ipynb',
+    r'nlbs_readers |nlbs_evaluate results/mine --readers': 'test_readers.py', r'nlbs_evaluate results/mine --external': 'nbs/06w_report.ipynb',
     r'make explore|nlbs_explore ': 'test_browser.py', r'make accelerator$|nlbs_accelerator ': 'test_accelerator.py', # eight minutes
 }
 
