@@ -7,6 +7,8 @@ __all__ = ['CHANGED', 'other_values', 'there_and_back', 'measure_faithfulness', 
            'page_counterfactuals']
 
 # %% ../nbs/06u_faithfulness.ipynb #faithfulx
+from dataclasses import replace
+
 import numpy as np, torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def there_and_back(
         change = lambda x, a, b: generator.counterfactual(x, a, b, keep_z=keep_z, sampler=sampler, strength=strength)
         there:Counterfactual = change(x[i:i + batch_size], a, b)
         back = change(there.image.cpu(), b, a)
-        by_noise = generator.sample_from(a.to(generator.device), there.inversion.noise, sampler)
+        by_noise = generator.sample_from(a.to(generator.device), there.inversion.noise, replace(sampler, clean=True))
         pictures = dict(kept=there.reconstruction, by_noise=by_noise, there=there.image, back=back.image)
         parts.append({k: v.float().cpu() for k, v in pictures.items()})
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}

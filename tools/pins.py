@@ -81,7 +81,8 @@ def sets(
     dev = hpc | needed(['nlbs_cvae[dev]'])
     apart = {'torch', 'torchvision', 'nlbs-cvae'} | cuda # torch comes from an index of its own; nothing here needs torchvision
     found = dict(hpc=hpc - apart, dev=dev - apart, bench={*pins} - dev - apart, torch={'torch'} | cuda)
-    if missing := set().union(*found.values()) - {*pins}: raise SystemExit(f"constraints.txt pins no {', '.join(sorted(missing))}")
+    bench = needed(['nlbs_cvae[bench]']) - apart # what these need in turn is seen where they are installed
+    if missing := set().union(bench, *found.values()) - {*pins}: raise SystemExit(f"constraints.txt pins no {', '.join(sorted(missing))}")
     return found
 
 def written(
