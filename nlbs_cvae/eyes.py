@@ -139,7 +139,7 @@ def _orders(sets, names):
 def plot_eyes(e, ax, eye, first, name):
     "Each sample by the first eye and another."
     ax.plot(e.nearness['first'], e.nearness[eye], 'o', ms=2.5, color='C1', alpha=.6)
-    plain_axes(ax, 'distance of each sample from the nearest real image', first, name)
+    plain_axes(ax, 'distance from the nearest real image', first, name)
 
 def _plot_all(e, fig, top, others, names):
     "A plot for each eye beside the first."

@@ -13,8 +13,8 @@ from .core import progress, rng
 from .metrics import MINIMUM, Score, auc, copy_limits, distances, expected_near, score, too_few
 from .judge import small
 from .measure import Evaluation
-from .memory import CHANGES, COUNTS, changed, planted_power, plot_power
-from .layout import new_page, put_images, put_table, put_text
+from .memory import CHANGES, COUNTS, changed, planted_power, plot_power, put_power
+from .layout import new_page, put_images, put_text
 
 # %% ../nbs/06ma_identity.ipynb #identity2
 class IdentityNet(nn.Module):
@@ -158,9 +158,7 @@ def page_identity(
                    f'{told}. Samples nearer to a training woman than nearly all held-out women are: {found["samples"]} '
                    f'({found["samples"].note}){new}.', 9, 100)
     for test, title in (('surely', 'Found surely, when planted'), ('many', 'Found by number, when planted')):
-        rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items()
-                if k.startswith(f'{test}[')}
-        top = put_table(fig, top, rows, head=title, titles={str(k): f'{k} planted' for k in COUNTS})
+        top = put_power(fig, top, table, test, title)
     top = put_text(fig, top, 'The share of trials in which the attack speaks up: surely, where one is nearer than half '
                    'of what any held-out woman reaches; by number, where more are near than by chance. '
                    f'"{ANOTHER.capitalize()}": a real image of a training woman that was not among those compared '

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'COUNTS', 'count_identical', 'page_privacy', 'plot_nearest', 'put_pairs', 'changed', 'planted_power',
-           'plant', 'measure_memory', 'page_memory', 'plot_power']
+           'plant', 'measure_memory', 'put_power', 'page_memory', 'plot_power']
 
 # %% ../nbs/06m_memory.ipynb #memoryx
 import hashlib
@@ -177,6 +177,18 @@ def _scaled(e, extractor, x):
     sd = plain.std(0)
     return (features(extractor, x) - plain.mean(0))/np.where(sd > 1e-9, sd, 1)
 
+# %% ../nbs/06m_memory.ipynb #memory11p
+def put_power(
+    fig, top:float, # page, and where to begin
+    table:dict,     # {'test[how]': {count: Score}}
+    test:str,       # which rows of it
+    title:str,
+)->float:           # where it ends
+    "In which share of trials a test speaks up: a row a kind of change, a column a number of planted images."
+    rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items()
+            if k.startswith(f'{test}[')}
+    return put_table(fig, top, rows, head=title, titles={str(k): f'{k} planted' for k in COUNTS})
+
 # %% ../nbs/06m_memory.ipynb #memory11
 def page_memory(
     e:Evaluation, public:bool=False,
@@ -188,9 +200,7 @@ def page_memory(
                    'of trials the test speaks up. "New women" were never trained on: there it should be silent.')
     top = .868
     for test, title in (('copies', 'Found as copies'), ('near duplicates', 'Found as too many near duplicates')):
-        rows = {k[len(test) + 1:-1]: {c: f'{s.value:.0%}' for c, s in r.items()} for k, r in table.items()
-                if k.startswith(f'{test}[')}
-        top = put_table(fig, top, rows, head=title, titles={str(k): f'{k} planted' for k in COUNTS})
+        top = put_power(fig, top, table, test, title)
     top = put_text(fig, top, 'A shift, a change of contrast, noise and blur: slightly (1 pixel, 3 %, 2 %) and '
                              'strongly (3 pixels, 15 %, 6 %, blurred). What '
                    'this test can\'t see, such as one woman in another view, no number here excludes. It can be run '

@@ -308,7 +308,7 @@ def _finish_folder(out, conditions, codes, plan):
                  **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     of = {'Source': 'real'} if 'real' in plan.get('made_from', ()) else {}
-    _write_sheet(out, image_grid(read_images(out, pd.DataFrame(rows[:64]))), 
+    _write_sheet(out, image_grid(read_images(out, pd.DataFrame(rows[:64]))),
                  {'Synthetic': 'yes', 'Comment': 'contact sheet of synthetic images', **of})
     if flags := plan.get('maps'):
         found = [(r['row'], r['file'], read_masks(out, r['row'], flags)) for r in rows]

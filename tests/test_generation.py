@@ -55,15 +55,22 @@ def exam_model(tmp_path_factory):
 
 def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
 
+def kill(
+    p,   # process
+    far, # () to whether it has come far enough
+):
+    "Let a process die in the middle of its work."
+    while p.poll() is None and not far(): time.sleep(.01)
+    p.send_signal(signal.SIGKILL)
+    p.communicate()
+    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+
 def test_killed_and_gone_on_with(start, call, model, tmp_path):
     ask = ['--n', 60, '--conditions', 'view=MLO,laterality=R', '--steps', 8, '--batch_size', 4, '--formats', 'png,npy,dicom', '--device', 'cpu']
     assert call(model, tmp_path/'whole', *ask)[0] == 0
     for most in (3, 30): # images after which the process dies, twice in the same folder
         p = start(model, tmp_path/'cut', *ask)
-        while p.poll() is None and len(list((tmp_path/'cut').glob('[0-9]*.png'))) < most: time.sleep(.01)
-        p.send_signal(signal.SIGKILL)
-        p.communicate()
-        assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+        kill(p, lambda: len(list((tmp_path/'cut').glob('[0-9]*.png'))) >= most)
         assert not (tmp_path/'cut'/'manifest.csv').exists()
     assert call(model, tmp_path/'cut', *ask)[0] == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
@@ -74,10 +81,7 @@ def test_examinations_killed_and_gone_on_with(start, call, exam_model, tmp_path)
     status, out, err = call(exam_model, tmp_path/'whole', *ask)
     assert status == 0 and '48 png, 48 dicom' in out, err
     p = start(exam_model, tmp_path/'cut', *ask)
-    while p.poll() is None and len(list((tmp_path/'cut').glob('exam_*/*.png'))) < 10: time.sleep(.01)
-    p.send_signal(signal.SIGKILL)
-    p.communicate()
-    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    kill(p, lambda: len(list((tmp_path/'cut').glob('exam_*/*.png'))) >= 10)
     assert not (tmp_path/'cut'/'manifest.csv').exists()
     assert call(exam_model, tmp_path/'cut', *ask)[0] == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
@@ -101,10 +105,7 @@ def test_examinations_completed_killed_and_gone_on_with(start, call, exam_model,
     status, out, err = call(exam_model, tmp_path/'drawn', *ask)
     assert status == 0 and '25 png, 25 dicom' in out, err
     p = start(exam_model, tmp_path/'cut', *ask)
-    while p.poll() is None and len(list((tmp_path/'cut').glob('exam_*/*.png'))) < 8: time.sleep(.01)
-    p.send_signal(signal.SIGKILL)
-    p.communicate()
-    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    kill(p, lambda: len(list((tmp_path/'cut').glob('exam_*/*.png'))) >= 8)
     assert call(exam_model, tmp_path/'cut', *ask)[0] == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'drawn')
     studies = {}
@@ -185,10 +186,7 @@ def test_counterfactuals_killed_and_gone_on_with(start, call, model, breasts, tm
     ask = ['--from', breasts, '--conditions', 'view=CC', '--steps', 24, '--batch_size', 1, '--device', 'cpu', '--allow_real_sources']
     assert call(model, tmp_path/'whole', *ask)[0] == 0
     p = start(model, tmp_path/'cut', *ask)
-    while p.poll() is None and not (tmp_path/'cut'/'000001.png').exists(): time.sleep(.01)
-    p.send_signal(signal.SIGKILL)
-    p.communicate()
-    assert p.returncode == -signal.SIGKILL, 'it was done before it could be killed'
+    kill(p, (tmp_path/'cut'/'000001.png').exists)
     assert not (tmp_path/'cut'/'manifest.csv').exists()
     assert call(model, tmp_path/'cut', *ask)[0] == 0
     assert contents(tmp_path/'cut') == contents(tmp_path/'whole')
