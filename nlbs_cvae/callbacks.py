@@ -357,12 +357,12 @@ class Checkpoint(Callback):
         every:int=10,          # epochs between kept checkpoints
         minutes:float=10.,     # most minutes between two writes of last.pth
         keep:int=3,            # of the kept checkpoints, how many stay; -1: all
-        best:str='best_model.pth', # name of the best state's file
+        last:bool=True,        # the run's last phase: its best state is the model's
         settings:dict=None,    # of the run
     ):
         self.folder, self.phase, self.offset = Path(folder), phase, offset
         self.every, self.minutes, self.keep = every, minutes, keep
-        self.best, self.settings = best, settings or {}
+        self.best, self.settings = [f'best_{phase}.pth'] + ['best_model.pth']*last, settings or {}
 
 # %% ../nbs/04c_callbacks.ipynb #d9f04cd9pa
 @patch
@@ -376,7 +376,7 @@ def after_batch(self:Checkpoint):
 @patch
 def after_epoch(self:Checkpoint):
     number = self.offset + self.epoch + 1
-    names = [self.best] if self.learn.best.improved else []
+    names = self.best*self.learn.best.improved
     if number % self.every == 0 or self.epoch + 1 == self.n_epoch: names.append(f'model_epoch_{number:03d}.pth')
     self.save(self.epoch + 1, 0, names)
 

@@ -182,6 +182,23 @@ def noise_left(self:Generator,
     "The noise that a drawn u keeps for the decoder."
     return 0. if self.prior is None or sampler.clean or sampler.steps == 0 else float(self.model.u_noise)
 
+# %% ../nbs/03c_generator.ipynb #lat00001
+@patch
+@torch.no_grad()
+def latents_from(self:Generator,
+    codes:Tensor,          # codes of the conditions (B,K)
+    noise:dict,            # as for `sample_from`
+    sampler:Sampler=Sampler(),
+    z:Tensor=None,         # given: not drawn (B,latent_dim)
+    m:Tensor=None,         # given: not drawn (B,F,h,w)
+)->tuple:                  # z (B,latent_dim), u (B,C,h,w) with the noise of `noise_left`
+    "Latents from starting noise: z, around it where findings lie, around both the texture."
+    if z is None: z = self.sample_z(codes, noise['z'], sampler)
+    grid_mean = self.model.prior_u(z, codes).mu
+    if m is None and 'm' in noise and sampler.steps: m = self.sample_m(codes, z, noise['m'], sampler, grid_mean)
+    return z, self.sample_u(codes, z, noise['u'], sampler, m, grid_mean)
+
+
 # %% ../nbs/03c_generator.ipynb #40b2e5dd
 @patch
 @torch.no_grad()
@@ -194,11 +211,11 @@ def sample_from(self:Generator,
     u:Tensor=None,         # given: not drawn (B,C,h,w)
 )->Tensor:                 # images (B,1,H,W) in [-1,1]
     "Images from starting noise."
-    if z is None: z = self.sample_z(codes, noise['z'], sampler)
-    if u is not None: return self.model.decode(z, u, codes).clamp(-1, 1)
-    grid_mean, left = self.model.prior_u(z, codes).mu, z.new_full((len(z),), self.noise_left(sampler))
-    if m is None and 'm' in noise and sampler.steps: m = self.sample_m(codes, z, noise['m'], sampler, grid_mean)
-    return self.model.decode(z, self.sample_u(codes, z, noise['u'], sampler, m, grid_mean), codes, left).clamp(-1, 1)
+    if u is not None: return self.model.decode(self.sample_z(codes, noise['z'], sampler) if z is None else z,
+                                               u, codes).clamp(-1, 1)
+    z, u = self.latents_from(codes, noise, sampler, z, m)
+    left = z.new_full((len(z),), self.noise_left(sampler))
+    return self.model.decode(z, u, codes, left).clamp(-1, 1)
 
 @patch
 @torch.no_grad()

@@ -292,7 +292,7 @@ def how_drawn(e):
 
 # %% ../nbs/06i_pages.ipynb #12ab4acbb
 def plot_training(e, fig, top):
-    "Curves of both phases from the run's history."
+    "Curves of all phases from the run's history."
     import pandas as pd
     file = e.folder.logs/'history.csv'
     if not file.exists(): return put_text(fig, top, 'No training history in this run folder (logs/history.csv).')

@@ -23,6 +23,7 @@ from .core import InputError, moved, progress, rng, sha256, write_atomic, write_
 from .conditions import Conditions
 from .figures import image_grid, new_figure, save_png, show_images, to_uint
 from .dicom import write_dicom, written_side, written_view
+from .diffusion import Sampler
 from .generator import Generator
 from .masks import Finding, coco, findings_on, write_seg
 from .exams import check_exams
@@ -141,7 +142,7 @@ def make_plan(
     if not 0 <= temperature < math.inf: raise InputError(f"temperature={temperature}: it must be a number from 0 up")
     if not math.isfinite(guidance): raise InputError(f"guidance={guidance}: it must be a number")
     return dict(n=len(codes), seed=seed, steps=steps, guidance=float(guidance), temperature=float(temperature),
-                formats=read_formats(formats), model=model_hash(generator),
+                texture=Sampler.texture, formats=read_formats(formats), model=model_hash(generator),
                 conditions=sha256(np.ascontiguousarray(codes, '<i8').tobytes()), resolution=list(generator.resolution),
                 version=__version__, synthetic='yes',
                 **({'constants': c} if (c := generator.conditions.constants) else {}),

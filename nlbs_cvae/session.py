@@ -11,6 +11,7 @@ import errno, logging, os, platform, re, subprocess, sys
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np, torch
@@ -19,7 +20,7 @@ from PIL import Image
 from . import __version__
 from .core import (InputError, in_notebook, kept_error, kept_text, make_folder, mark_made, own_files,
                             read_json, run_name, write_json)
-from .settings import Settings, load_settings, places_of
+from .settings import Settings, load_settings, phase_epochs, places_of
 from .run import RunFolder
 from .checkpoints import newest_checkpoint
 from .distributed import Group
@@ -62,10 +63,13 @@ def _opened(s, folder, allow):
 # %% ../nbs/04e_session.ipynb #f2b1f2c3a
 def _change(folder, s, keys):
     "Take allowed changes into a run; one that was finished goes on."
-    longer = {'training.num_epochs', 'training.prior_epochs'} & set(keys)
-    if 'training.num_epochs' in longer and newest_checkpoint(folder.checkpoints).get('phase') == 'prior':
-        raise InputError(f"{folder.path}: the autoencoder is trained, training.num_epochs can't change any more; "
-                         "take another run name")
+    lengths = dict(autoencoder='training.num_epochs', prior='training.prior_epochs', decoder='training.decoder_epochs')
+    longer, now = set(lengths.values()) & set(keys), newest_checkpoint(folder.checkpoints).get('phase')
+    done = takewhile(lambda phase: phase != now, lengths) if now else ()
+    if fixed := [f"the {phase} is trained, {lengths[phase]} can't change any more" for phase in done
+                 if lengths[phase] in longer]: raise InputError(f"{folder.path}: {fixed[0]}; take another run name")
+    if now and now not in phase_epochs(s):
+        raise InputError(f"{folder.path}: the {now} is being trained, so the run has that phase; take another run name")
     with folder.lock():
         folder.save_settings(s)
         if longer and folder.read_status().get('state') == 'finished': folder.status(state='interrupted')
@@ -188,7 +192,7 @@ def at_work(
         try:
             if group.first: _tidy(folder)
             begun = folder.read_status().get('epochs')
-            epochs = [s.training.num_epochs, s.training.prior_epochs*(s.model.levels == 2)] if s else [-1]
+            epochs = list(phase_epochs(s).values()) if s else [-1]
             known = not begun and -1 not in epochs # what the recipe says is known once the images are
             ahead = dict(epoch=0, epochs=sum(epochs), step=0, steps=0) if known else {}
             folder.status(state='running', phase='data', error='', **ahead)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AGE_EDGES', 'read_yaml', 'setting', 'DataSettings', 'ModelSettings', 'TrainingSettings', 'EvaluationSettings',
            'OutputSettings', 'Settings', 'make_settings', 'image_shape', 'n_halvings', 'band_levels', 'cell_size',
-           'check_data', 'by_recipe', 'config_file', 'words', 'load_settings', 'load_preparation', 'places_of', 'given']
+           'check_data', 'by_recipe', 'phase_epochs', 'config_file', 'words', 'load_settings', 'load_preparation',
+           'places_of', 'given']
 
 # %% ../nbs/00a_settings.ipynb #settingsx
 import json, math, os, shlex, types
@@ -145,6 +146,7 @@ class TrainingSettings:
     "Both phases of training."
     num_epochs:int = setting(-1, "epochs of the autoencoder phase (-1: by the recipe)", ge=-1)
     prior_epochs:int = setting(-1, "epochs of the prior phase (0: leave it out; -1: by the recipe)", ge=-1)
+    decoder_epochs:int = setting(-1, "epochs of the decoder phase (0: leave it out; -1: a tenth of num_epochs)", ge=-1)
     learning_rate:float = setting(2e-3, "peak learning rate of the autoencoder phase", ge=1e-9, le=1)
     prior_learning_rate:float = setting(2e-3, "peak learning rate of the prior phase", ge=1e-9, le=1)
     weight_decay:float = setting(0.01, "weight decay, as a share of the learning rate", ge=0, le=1)
@@ -153,8 +155,7 @@ class TrainingSettings:
     accumulate:int = setting(1, "parts in which a batch is worked, to save memory; one step all the same", ge=1)
     use_amp:bool|str = setting('auto', "mixed precision: bf16, or fp16 with scaling on older GPUs (auto: measured)",
                                choices=(True, False, 'auto'))
-    channels_last:bool|str = setting('auto', "store feature maps with channels last (auto: measured)",
-                                     choices=(True, False, 'auto'))
+    channels_last:bool|str = setting('auto', "channels last in memory (auto: measured)", choices=(True, False, 'auto'))
     ema:float = setting(0.999, "decay a step of the averaged weights that are sampled from (0: none)", ge=0, le=0.99999)
     reconstruction:str = setting('bands', "likelihood: of wavelet bands (Laplace or normal), or of pixels",
                                  choices=('bands', 'bands_gaussian', 'l1', 'mse', 'gaussian'))
@@ -370,6 +371,10 @@ def _together(s):
     if s.model.exams and (s.model.levels == 1 or s.data.patch_size):
         raise InputError("setting model.exams=true: examinations are of whole images and have a learned prior; "
                          "it needs model.levels=2 and data.patch_size=0")
+    if s.training.decoder_epochs > 0 and 'decoder' not in phase_epochs(s):
+        raise InputError(f"setting training.decoder_epochs={s.training.decoder_epochs}: the decoder learns from what a "
+                         "prior draws, as a discriminator says; it needs model.levels=2, training.prior_epochs and "
+                         "training.adversarial_weight, or decoder_epochs=-1 (where they are)")
     if s.training.perceptual_weight and not s.training.adversarial_weight:
         raise InputError(f"setting training.perceptual_weight={s.training.perceptual_weight}: "
                          "it needs the features of a discriminator; give training.adversarial_weight more than 0")
@@ -382,8 +387,18 @@ def by_recipe(
 )->Settings:    # the same, with numbers for the epochs
     "Epochs that make as many steps as an archive of this size wants, where the settings leave them open."
     steps, a_epoch, t = 100*math.sqrt(images), max(1, images//s.data.batch_size), s.training
-    epochs = dict(num_epochs=math.ceil(steps/a_epoch), prior_epochs=math.ceil(2*steps/a_epoch))
+    first = math.ceil(steps/a_epoch) if t.num_epochs == -1 else t.num_epochs
+    epochs = dict(num_epochs=first, prior_epochs=math.ceil(2*steps/a_epoch), decoder_epochs=math.ceil(first/10))
     return replace(s, training=replace(t, **{k: n for k, n in epochs.items() if getattr(t, k) == -1}))
+
+def phase_epochs(
+    s:Settings,
+)->dict:        # 'autoencoder', 'prior', 'decoder': their epochs, in their order; -1 where the recipe will say
+    "The phases that a run has."
+    t = s.training
+    epochs = dict(autoencoder=t.num_epochs, prior=t.prior_epochs*(s.model.levels == 2))
+    epochs |= dict(decoder=t.decoder_epochs*bool(epochs['prior'] and t.adversarial_weight))
+    return {phase: n for phase, n in epochs.items() if n}
 
 # %% ../nbs/00a_settings.ipynb #5d49a255
 def config_file(

@@ -32,7 +32,8 @@ from .muon import Muon
 from .cvae import count_parameters
 from .generator import Generator
 from .callbacks import AdversarialStart, KLAnnealing, StopRequested
-from .training import draw_autoencoder, make_autoencoder_phase, make_learner, make_model, make_prior
+from .galleries import draw_autoencoder
+from .training import make_autoencoder_phase, make_learner, make_model, make_prior
 from .metrics import frechet, kernel, kid, moments
 from .bench import Seconds, Size, clocked, now, peak_memory, race, spread, standing
 from .peers import PEER_MODELS, like_sized

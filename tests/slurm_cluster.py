@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
-LONG = ('training.num_epochs=60', 'training.prior_epochs=3', 'output.gallery_every=1000', 'training.save_every=1000',
+LONG = ('training.num_epochs=60', 'training.prior_epochs=3', 'training.decoder_epochs=0', 'output.gallery_every=1000', 'training.save_every=1000',
         'training.tensorboard=false')  # long enough to be cut somewhere: half a minute
 THREADS = dict(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='passive', NLBS_DEVICE='cpu', NO_ALBUMENTATIONS_UPDATE='1')
 

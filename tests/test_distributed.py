@@ -18,7 +18,7 @@ class Prints(callbacks.EarlyStop):
 training.EarlyStop = Prints
 training.train(training.load_settings('quick_config', sys.argv[2:]), sys.argv[1])
 '''
-LONG = ['training.num_epochs=5', 'training.prior_epochs=5']
+LONG = ['training.num_epochs=5', 'training.prior_epochs=5', 'training.decoder_epochs=5']
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory): return Runs(tmp_path_factory.mktemp('distributed'))
@@ -40,9 +40,9 @@ def test_same_losses_as_one(runs):
     procs = [runs.start('alone', **watched('alone')), *runs.together('shared', **watched('shared'))]
     assert [p.wait(SLOW) for p in procs] == [0, 0, 0], ''.join(p.out.read_text()[-2000:] for p in procs)
     one, first, second = map(losses, procs)
-    assert len(one) == 40 and first == second, 'all know the loss of the whole batch'
+    assert len(one) == 60 and first == second, 'all know the loss of the whole batch'
     assert first == pytest.approx(one, rel=3e-4)
-    assert len(set(one)) == 40
+    assert len(set(one)) == 60
     a, b = left(runs.folder('alone')), left(runs.folder('shared'))
     figures = [k for k in a if k.startswith('/history/') and a[k] and k.split('/')[-1] not in ('phase', 'epoch')] # a phase leaves the other's empty
     assert len(figures) > 100 and a.keys() == b.keys()
@@ -57,8 +57,9 @@ def test_one_writes(runs, pair):
     assert 'finished' in first.read_text() and second.read_text().strip() == ''
     assert runs.log('pair').count('finished:') == 1 and runs.log('pair').count('autoencoder epoch 1/') == 1
     assert json.loads((pair/'run.json').read_text())['hardware']['processes'] == 2
-    assert {p.name for p in (pair/'checkpoints').iterdir()} == {'last.pth', 'last.prev.pth', 'best_model.pth', 'best_autoencoder.pth',
-                                                              'model_epoch_002.pth', 'model_epoch_004.pth'}
+    assert {p.name for p in (pair/'checkpoints').iterdir()} == {
+        'last.pth', 'last.prev.pth', 'best_model.pth', 'best_autoencoder.pth', 'best_prior.pth', 'best_decoder.pth',
+        'model_epoch_002.pth', 'model_epoch_004.pth', 'model_epoch_005.pth'}
 
 def test_stopped_and_killed(runs, pair):
     "The signal to one stops both; killed in the other phase they go on too; in the end the very same is left."

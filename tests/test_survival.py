@@ -12,7 +12,7 @@ DIES = '''
 class Extra(Callback):
     order = 89 # after all that counts, before the checkpoint
     def {event}(self):
-        if self.learn.history.phase == '{phase}' and self.epoch == 1: os.kill(os.getpid(), signal.SIGKILL)
+        if self.learn.history.phase == '{phase}' and self.epoch + 1 == self.n_epoch: os.kill(os.getpid(), signal.SIGKILL)
 '''
 # not-a-number in two batches of the first phase; in every batch of the second one's last epoch
 NAN_BATCHES = '''
@@ -73,7 +73,7 @@ def straight(runs):
 def test_the_comparison_sees_everything(straight, tmp_path):
     names = left(straight)
     for part in ('last.pth/model/', 'last.pth/opt/', 'callbacks/averaged_weights/average/0', 'callbacks/history/rows/3/', 'rng/torch', 'n_parts',
-                 'best_model.pth/', 'best_autoencoder.pth/', 'model_epoch_004.pth/'): assert any(part in n for n in names), part
+                 'best_model.pth/', 'best_autoencoder.pth/', 'best_prior.pth/', 'model_epoch_004.pth/'): assert any(part in n for n in names), part
     other = shutil.copytree(straight, tmp_path/'other')
     assert differences(straight, other) == []
     (other/'logs'/'history.csv').write_text((other/'logs'/'history.csv').read_text().replace('prior,4', 'prior,5'))
@@ -84,11 +84,12 @@ def progress(runs, run, epochs):
     file = runs.folder(run)/'checkpoints'/'last.pth'
     if not file.exists(): return 0
     state = load_checkpoint(file)
-    return (epochs*(state['phase'] == 'prior') + state['epoch'])*(STEPS + 1) + state['step']
+    before = dict(autoencoder=0, prior=epochs, decoder=2*epochs)[state['phase']]
+    return (before + state['epoch'])*(STEPS + 1) + state['step']
 
 def killed(runs, run, kills, epochs, *overrides):
     "Kill a run at `kills` moments spread over its length, every other one in the middle of writing a checkpoint; the phases it was in."
-    draw, total, phases = random.Random(kills), 2*epochs*(STEPS + 1), []
+    draw, total, phases = random.Random(kills), (2*epochs + 1)*(STEPS + 1), [] # an epoch for the decoder
     writing = lambda: any((runs.folder(run)/'checkpoints').glob('.new.pth.*'))
     for i in range(kills):
         done = progress(runs, run, epochs)
@@ -113,14 +114,14 @@ def test_sigkill(runs, straight, kills, epochs):
 
 EVENTS = 'before_validate', 'after_validate', 'after_epoch' # the last: between row and checkpoint
 @pytest.mark.parametrize('phase, event', [('autoencoder', 'before_validate'), # the one that goes on under a discriminator; the others take minutes
-    *(pytest.param(*o, marks=pytest.mark.slow) for o in product(('autoencoder', 'prior'), EVENTS) if o != ('autoencoder', 'before_validate'))])
+    *(pytest.param(*o, marks=pytest.mark.slow) for o in product(('autoencoder', 'prior', 'decoder'), EVENTS) if o != ('autoencoder', 'before_validate'))])
 def test_killed_around_a_validation(runs, straight, phase, event):
     "The last state is that of the epoch's last step: the discriminator, awake by then, and the learning rate are there for the validation."
     run = f'{phase}-{event}'
     proc = runs.start(run, script=runs.extra(run, DIES.format(event=event, phase=phase)))
     assert proc.wait(SLOW) == -signal.SIGKILL
     state = load_checkpoint(runs.folder(run)/'checkpoints'/'last.pth')
-    assert (state['phase'], state['epoch'], state['step']) == (phase, 1, STEPS)
+    assert (state['phase'], state['epoch'], state['step']) == (phase, 0 if phase == 'decoder' else 1, STEPS)
     assert differences(straight, runs.finish(run)) == []
 
 def test_the_last_epoch_is_one_with_a_discriminator(straight):
@@ -249,7 +250,7 @@ def test_nan_in_a_batch(runs):
     assert '3 steps in a row had a loss or gradient that is not finite' in runs.status('nan')['error']
     assert 'Traceback' not in proc.out.read_text() and 'skipped 2' in runs.log('nan')
     folder = runs.finish('nan', few)
-    assert skipped(folder) == [0, 2, 0, 2] and is_finite(folder), 'of the four last, two were counted before the word'
+    assert skipped(folder) == [0, 2, 0, 2, 0] and is_finite(folder), 'of the four last, two were counted before the word'
 
 @pytest.fixture(scope='module')
 def half(runs):
@@ -260,7 +261,7 @@ def test_nan_in_gradients_under_fp16(half):
     "The step is left out, the scale halved; the scale that fp16 begins with overflows by itself, until it is small enough."
     counts = skipped(half)
     assert [counts[1] - counts[0], counts[3] - counts[2]] == [1, 1] and is_finite(half)
-    for name, n in ('best_autoencoder.pth', counts[1]), ('last.pth', counts[3]):
+    for name, n in ('best_autoencoder.pth', counts[1]), ('model_epoch_004.pth', counts[3]), ('last.pth', counts[4]):
         assert load_checkpoint(half/'checkpoints'/name)['callbacks']['mixed_precision']['scale'] == 2**(16 - n)
 
 @pytest.mark.slow # four more starts; in seconds: the callbacks' notebook
