@@ -155,7 +155,7 @@ def train_ours(
     if 'decoder' in shares:
         last, rise = make_decoder_phase(s, gen, phase.state_dict()), AdversarialStart(t.adversarial_weight, 0.)
         def moved(done, average): last.adversarial_weight = rise.weight_at(done)
-        steps.append(fit_for(seconds*DECODER_SHARE, last, dl, t.learning_rate/2, t.ema, seed, moved))
+        steps.append(fit_for(seconds*DECODER_SHARE, last, dl, t.learning_rate/10, t.ema, seed, moved))
     return Trained(partial(_draw, gen.eval()), gen.reconstruct, dict(steps=steps, parameters=count_parameters(gen)))
 
 # %% ../nbs/08g_quality.ipynb #c4053f3ea

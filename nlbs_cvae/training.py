@@ -162,7 +162,7 @@ def make_learner(
     "The Learner of a phase with all its callbacks; what only writes or shows is the first process's."
     t, epochs = s.training, phase_epochs(s)
     offset, total = sum(epochs[p] for p in takewhile(lambda p: p != name, epochs)), sum(epochs.values())
-    lr = dict(autoencoder=t.learning_rate, prior=t.prior_learning_rate, decoder=t.learning_rate/2)[name]
+    lr = dict(autoencoder=t.learning_rate, prior=t.prior_learning_rate, decoder=t.learning_rate/10)[name]
     cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows),
            Best(t.early_stopping, t.best_by), EarlyStop(), stop,
            Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep,
