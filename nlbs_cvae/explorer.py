@@ -15,51 +15,11 @@ import ipywidgets as W
 from fastcore.basics import patch
 
 from .core import InputError, is_inside, kept_error, kept_text
-from .worker import Superseded, Worker, ignore
 from .sampling import image_label, wanted_labels
-from .women import light_box
-from .studio import STEPS, Studio, picture
-
-# %% ../nbs/08a_explorer.ipynb #2ebe8c2b
-def _image(
-    x,           # in [-1,1] (H,W)
-    width:int,   # on the screen, in pixels
-    real=False,  # a real woman's?
-    **look,      # window, level
-):
-    "An image widget; what a browser saves of it says what it is."
-    mark = dict(Real='yes', Description='a real image, private') if real else dict(Synthetic='yes')
-    return W.Image(value=picture(x, **look, **mark), format='png',
-                   layout=W.Layout(width=f'{width}px', flex='0 0 auto'))
-
-def _strip(
-    items,          # (caption, image, is it real?)
-    width:int=112,
-    **look,         # window, level
-):
-    "Images in rows, each with a caption."
-    def tile(caption, x, real):
-        colour = '#b00020' if real else 'inherit'
-        text = W.HTML(f'<div style="font-size:11px;line-height:1.3;color:{colour}">{html.escape(caption)}</div>')
-        return W.VBox([_image(x, width, real, **look), text], layout=W.Layout(width=f'{width + 8}px'))
-    return W.Box([tile(*o) for o in items], layout=W.Layout(flex_flow='row wrap'))
-
-def _tag(
-    widget,
-    name, # for style sheets and tests
-):
-    "The widget, with a class in the page."
-    widget.add_class(f"nlbs-{re.sub(r'[^a-zA-Z0-9_-]', '-', name)}")
-    return widget
-
-def _path(
-    value, # at the start
-    name,  # 'model'
-    **kwargs,
-):
-    "A field for a path; the page sends it when it is written, or a click could come before its last letters."
-    text = W.Text(str(value), description=name, continuous_update=False, layout=W.Layout(width='420px'), **kwargs)
-    return _tag(text, name)
+from .completion import GivenViews
+from .worker import Superseded, Worker, ignore
+from .widgets import RED, exam_caption, exam_picture, image_strip, path_field, picture, tagged
+from .studio import STEPS, Studio
 
 # %% ../nbs/08a_explorer.ipynb #bfbc5841
 class Explorer:
@@ -79,8 +39,8 @@ class Explorer:
         self.worker, self.cache, self.out, self.width = Worker(background), cache, out, width
         self.real, self.models, self.exports, self.images = real, tuple(models), exports, images
         self.sources, self.opened, self.studio, self.x, self._quiet = sources, None, None, None, False
-        self.model = _path(model, 'model', placeholder='results/<run>')
-        self.status = _tag(W.HTML(), 'status')
+        self.model = path_field(model, 'model', placeholder='results/<run>')
+        self.status = tagged(W.HTML(), 'status')
         self.bar = W.FloatProgress(0, min=0, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.body = W.VBox()
         top = W.HBox([self.model, self._button('Open', 'open', 'open'), self.bar])
@@ -97,7 +57,7 @@ class Explorer:
 
     def _button(self, text, name, method, **kwargs):
         "A button that calls a method of the explorer, by its name, and says what goes wrong."
-        button = _tag(W.Button(description=text, **kwargs), name)
+        button = tagged(W.Button(description=text, **kwargs), name)
         button.on_click(lambda _: self.tried(getattr(self, method)))
         return button
 
@@ -108,7 +68,7 @@ def say(self:Explorer,
     bad=False,  # an error?
 ):
     "Show a line above the image."
-    style = 'color:#b00020;font-weight:600' if bad else 'color:#555'
+    style = f'color:{RED};font-weight:600' if bad else 'color:#555'
     self.status.value = f'<div style="{style};line-height:1.4;white-space:pre-wrap">{html.escape(str(text))}</div>'
 
 @patch
@@ -174,16 +134,16 @@ def _asking(self:Explorer):
     s, wide, look = self.studio, W.Layout(width='290px'), dict(description_width='100px')
     def condition(c):
         options = [('any', c.unknown), *((c.label(v), v) for v in c.seen)]
-        return _tag(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
+        return tagged(W.Dropdown(options=options, value=c.unknown, description=c.name, layout=wide, style=look),
                     f'condition-{c.name}')
     self.conditions = {c.name: condition(c) for c in s.generator.conditions}
     def number(value, name, key):
         short = W.Layout(width='190px')
-        return _tag(W.BoundedIntText(value, min=0, max=2**31 - 1, description=name, layout=short, style=look), key)
+        return tagged(W.BoundedIntText(value, min=0, max=2**31 - 1, description=name, layout=short, style=look), key)
     self.seed = number(0, 'woman', 'seed')
     self.other = number(1, 'other', 'other')
     walk = W.FloatSlider(0, min=0, max=1, step=.02, description='walk', readout_format='.0%', layout=wide, style=look)
-    self.t = _tag(walk, 'walk')
+    self.t = tagged(walk, 'walk')
     for name, w in self.conditions.items():
         self._on(w, lambda v, name=name: s.choose(**{name: self.conditions[name].label}))
     self._on(self.seed, s.draw)
@@ -226,7 +186,7 @@ def draw(self:Explorer):
 def changed(self:Explorer):
     "Show the studio's recipe, and its four views where they are seen: quickly, then finely."
     s, r = self.studio, self.studio.recipe
-    four = self.box is not None and self.tabs.selected_index == len(self.tabs.children) - 1 # the light box is seen
+    four = self._lit()
     def draw(*steps): return s.images([r], *steps)[0], s.exam(r, *steps) if four else None
     def show(pictures, state):
         self.show(pictures[0], r, state)
@@ -252,11 +212,11 @@ def _follow(self:Explorer):
 def _stage(self:Explorer):
     "The image, its caption, window and level."
     wide = W.Layout(width=f'{self.width}px')
-    self.image = _tag(W.Image(format='png', layout=W.Layout(width=f'{self.width}px', flex='0 0 auto')), 'image')
-    self.caption = _tag(W.HTML(), 'caption')
+    self.image = tagged(W.Image(format='png', layout=W.Layout(width=f'{self.width}px', flex='0 0 auto')), 'image')
+    self.caption = tagged(W.HTML(), 'caption')
     def slider(v, low, name):
         return W.FloatSlider(v, min=low, max=100, step=1, description=name, readout_format='.0f', layout=wide)
-    self.window, self.level = (_tag(slider(v, low, name), name)
+    self.window, self.level = (tagged(slider(v, low, name), name)
                                for name, v, low in (('window', 100, 2), ('level', 50, 0)))
     for w in (self.window, self.level): w.observe(lambda _: self.tried(self._paint), 'value')
     keep = self._button('Keep in basket', 'keep', 'keep')
@@ -284,7 +244,7 @@ def _paint(self:Explorer): self.image.value = picture(self.x, self.window.value,
 @patch
 def _hands(self:Explorer):
     "Where the directions will be."
-    self.sliders, self.hands = [], _tag(W.VBox(), 'directions')
+    self.sliders, self.hands = [], tagged(W.VBox(), 'directions')
     return self.hands
 
 @patch
@@ -293,9 +253,9 @@ def _put_directions(self:Explorer, directions):
     look = dict(layout=W.Layout(width='270px'), style=dict(description_width='20px'))
     def slider(k):
         return W.FloatSlider(0, min=-3, max=3, step=.1, description=str(k + 1), readout_format='+.1f', **look)
-    self.sliders = [_tag(slider(k), f'direction-{k}') for k in range(len(directions))]
+    self.sliders = [tagged(slider(k), f'direction-{k}') for k in range(len(directions))]
     def line(k, slider):
-        lock = _tag(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
+        lock = tagged(W.Checkbox(False, description='lock', indent=False, layout=W.Layout(width='60px')), f'lock-{k}')
         self._on(slider, partial(self._moved, k))
         lock.observe(lambda change: self.tried(self.studio.lock, k, change['new']), 'value')
         share = 60*directions.effect[k]/max(*directions.effect, 1e-9)
@@ -319,25 +279,23 @@ def _tabs(self:Explorer):
     "Every condition, the walk, the comparison, the basket."
     def page(name, text, method):
         button = self._button(text, name, method, layout=W.Layout(width='240px'))
-        return [button, _tag(W.VBox(), f'{name}-shown')]
+        return [button, tagged(W.VBox(), f'{name}-shown')]
     pages = [page('every', 'Draw under every condition', 'show_every'),
              page('strip', 'Draw the walk', 'show_walk'),
              page('compare', 'Find the nearest training images', 'show_nearest')]
     self.sheets = dict(zip(('every', 'strip', 'compare'), (p[1] for p in pages)))
-    self.kept, self.folder = _tag(W.VBox(), 'basket'), _path(self.out, 'folder')
+    self.kept, self.folder = tagged(W.VBox(), 'basket'), path_field(self.out, 'folder')
     formats = W.SelectMultiple(options=['png', 'npy', 'dicom'], value=['png'], rows=3, description='formats')
-    self.formats = _tag(formats, 'formats')
+    self.formats = tagged(formats, 'formats')
     buttons = [self._button('Export', 'export', 'export', button_style='primary'),
                self._button('Empty', 'empty', 'empty')]
     pages.append([self.kept, self.folder, self.formats, W.HBox(buttons)])
     pages.append(self._image_tab())
     titles, self.box = ['Every condition', 'Walk', 'Compare', 'Basket', 'An image'], None
-    if self.studio.has_exams:
-        self.box, self.box_says = _tag(W.Image(format='png'), 'light-box'), _tag(W.HTML(), 'light-box-says')
-        pages, titles = [*pages, [self.box, self.box_says]], [*titles, 'Light box']
+    if self.studio.has_exams: pages, titles = [*pages, self._light_tab()], [*titles, 'Light box']
     self.thumbs, self.tabs = [], W.Tab([W.VBox(p) for p in pages], titles=titles)
     self.tabs.observe(lambda _: self.tried(self.changed), 'selected_index')
-    return _tag(self.tabs, 'tabs')
+    return tagged(self.tabs, 'tabs')
 
 @patch
 def _look(self:Explorer): return dict(window=self.window.value, level=self.level.value)
@@ -347,13 +305,13 @@ def _look(self:Explorer): return dict(window=self.window.value, level=self.level
 def _image_tab(self:Explorer):
     "Controls of an image that is there."
     g, look = self.studio.generator, dict(layout=W.Layout(width='290px'), style=dict(description_width='100px'))
-    chosen = lambda name, options: _tag(W.Dropdown(options=options, description=name, **look), f'to-{name}')
-    self.file, self.told = _path('', 'file'), _path('', 'known', placeholder='view=MLO,density=2')
+    chosen = lambda name, options: tagged(W.Dropdown(options=options, description=name, **look), f'to-{name}')
+    self.file, self.told = path_field('', 'file'), path_field('', 'known', placeholder='view=MLO,density=2')
     self.to = {c.name: chosen(c.name, ['as it is', *map(c.label, c.seen)]) for c in g.conditions}
     self.finding = chosen('finding', ['as it is', 'none', *(f'put {f}' for f in g.map_flags)])
-    self.place = [_tag(W.IntSlider(50, min=0, max=99, description=d, **look), d) for d in ('down', 'across')]
-    self.still = _tag(W.Checkbox(False, description='keep the outline'), 'still')
-    self.four, self.written = _tag(W.VBox(), 'four'), _path(Path(self.out)/'changed', 'changed')
+    self.place = [tagged(W.IntSlider(50, min=0, max=99, description=d, **look), d) for d in ('down', 'across')]
+    self.still = tagged(W.Checkbox(False, description='keep the outline'), 'still')
+    self.four, self.written = tagged(W.VBox(), 'four'), path_field(Path(self.out)/'changed', 'changed')
     hands = [*self.to.values(), *[self.finding, *self.place]*bool(g.map_flags), self.still]
     for w in hands: w.observe(lambda _: self.tried(self.change), 'value')
     return [W.HBox([self.file, self.told, self._button('Open image', 'open-image', 'open_image')]),
@@ -372,9 +330,14 @@ def open_image(self:Explorer):
     self.change()
 
 @patch
+def _opened_image(self:Explorer):
+    if self.opened is None: raise InputError("no image is open: name one in the tab 'An image', then open it")
+    return self.opened
+
+@patch
 def _change_asked(self:Explorer):
     "What is asked of the opened image, as the studio takes it."
-    if self.opened is None: raise InputError("no image is open: name one, then open it")
+    self._opened_image()
     words = ','.join(f'{k}={w.value}' for k, w in self.to.items() if w.value != 'as it is')
     at = ','.join(str(w.value*s//100) for w, s in zip(self.place, self.studio.generator.resolution))
     way, _, flag = self.finding.value.partition(' ')
@@ -397,7 +360,7 @@ def _show_four(self:Explorer, pictures, words):
     "The image, what is kept of it, the counterfactual, the difference."
     real, titles = self.opened.kind == 'real', ('image', 'kept of it', 'changed', 'difference')
     self.four.children = [W.HTML(html.escape(f'{words}; from a {self.opened.kind} image')),
-                          _strip([(t, x, real) for t, x in zip(titles, pictures)], 200, **self._look())]
+                          image_strip([(t, x, real) for t, x in zip(titles, pictures)], 200, **self._look())]
 
 @patch
 def export_image(self:Explorer):
@@ -408,11 +371,62 @@ def export_image(self:Explorer):
 
 # %% ../nbs/08a_explorer.ipynb #explbox2
 @patch
-def _lay(self:Explorer, views, names, state):
+def _light_tab(self:Explorer):
+    "The light box, and what may hang there to stay."
+    self.box, self.box_says = tagged(W.Image(format='png'), 'light-box'), tagged(W.HTML(), 'light-box-says')
+    wide = dict(layout=W.Layout(width='200px'))
+    buttons = [self._button('Give the view at hand', 'give-hand', 'give_at_hand', **wide),
+               self._button('Give the opened image', 'give-opened', 'give_opened', **wide),
+               self._button('Let go', 'let-go', 'let_go')]
+    return [W.HBox(buttons), self.box, self.box_says]
+
+@patch
+def _lit(self:Explorer):
+    "Is the light box seen, and does what is given allow what is asked for? If not, the box says so."
+    if self.box is None or self.tabs.selected_index != len(self.tabs.children) - 1: return False
+    s = self.studio
+    try:
+        if s.given: s.given.lacks(s.exam_views()[0])
+        return True
+    except InputError as e:
+        self.box.value, said = b'', html.escape(str(kept_error(e)))
+        self.box_says.value = f'<div data-state="final" style="color:{RED};font-weight:600">{said}</div>'
+        return False
+
+@patch
+def _lay(self:Explorer, views, names, given, state):
     "Put the views of an examination on the light box."
-    self.box.value = picture(light_box(views, names)[0], self.window.value, self.level.value, Synthetic='yes')
+    self.box.value = exam_picture(views, names, given, **self._look())
     self.box.layout.width = f'{self.width*2}px'
-    self.box_says.value = f'<div data-state="{state}"><b>synthetic</b>: {html.escape(", ".join(names))}</div>'
+    self.box_says.value = exam_caption(names, given, state)
+
+# %% ../nbs/08a_explorer.ipynb #explbox5
+@patch
+def give_at_hand(self:Explorer):
+    "Let the view at hand stay on the light box."
+    r = self.studio.recipe
+    self._give(lambda watch: self.studio.view_at_hand(r, watch=watch))
+
+@patch
+def give_opened(self:Explorer):
+    "Hang the opened image on the light box."
+    image = self._opened_image()
+    self._give(lambda watch: self.studio.view_of(image))
+
+@patch
+def _give(self:Explorer, job):
+    def done(view):
+        self.studio.given = self.studio.given.joined(view)
+        self.changed()
+        return f'Given: {", ".join(self.studio.given.kinds)}. The other views are drawn after that.'
+    self.work('giving a view', job, done)
+
+@patch
+def let_go(self:Explorer):
+    "Nothing is given any more."
+    self.studio.given = GivenViews(self.studio.generator)
+    self.changed()
+    self.say('Nothing is given: the light box shows the woman at hand.')
 
 # %% ../nbs/08a_explorer.ipynb #32648c53
 @patch
@@ -420,7 +434,7 @@ def show_every(self:Explorer):
     "The present image under every condition."
     def done(sheet):
         strips = [[(f'{n} {v}', x, False) for v, x in row.items()] for n, row in sheet.items()]
-        self.sheets['every'].children = [_strip(tiles, **self._look()) for tiles in strips]
+        self.sheets['every'].children = [image_strip(tiles, **self._look()) for tiles in strips]
         return 'One condition changed at a time, from the same noise.'
     self.work('drawing under every condition', lambda watch: self.studio.every_condition(watch=watch), done)
 
@@ -429,7 +443,7 @@ def show_walk(self:Explorer):
     "From this woman to the other."
     n, a, b = 8, self.studio.recipe.seed, self.studio.recipe.other
     def done(xs):
-        self.sheets['strip'].children = [_strip([(f'{i/(n - 1):.0%}', x, False) for i, x in enumerate(xs)],
+        self.sheets['strip'].children = [image_strip([(f'{i/(n - 1):.0%}', x, False) for i, x in enumerate(xs)],
                                                 **self._look())]
         return f'From woman {a} to woman {b}.'
     self.work('walking', lambda watch: self.studio.walk(n, watch=watch), done)
@@ -451,8 +465,8 @@ def show_nearest(self:Explorer):
         self.sheets['compare'].children = [
             W.HTML('<div style="line-height:1.4">Difference of grey values at 32×32 pixels; '
                    f'real women are {usual:.3f} from the nearest other '
-                   f'woman.<br><b style="color:#b00020">{real}</b></div>'),
-            _strip(tiles, 160, **self._look())]
+                   f'woman.<br><b style="color:{RED}">{real}</b></div>'),
+            image_strip(tiles, 160, **self._look())]
         return 'The training images that look most like this one.'
     self.work('comparing', lambda watch: self.studio.nearest(x, watch=watch), done)
 
@@ -461,7 +475,7 @@ def keep(self:Explorer):
     "Put the present image into the basket."
     n = self.studio.keep()
     self.thumbs.append((str(self.studio.recipe), self.x, False))
-    self.kept.children = [_strip(self.thumbs, **self._look())]
+    self.kept.children = [image_strip(self.thumbs, **self._look())]
     self.say(f'{n} in the basket.')
 
 # %% ../nbs/08a_explorer.ipynb #spl00007

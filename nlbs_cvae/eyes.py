@@ -36,6 +36,7 @@ def looked_at(
     rows = dict(test=i, fake=i, rec=i, other=o) # the first samples may have the real images' conditions
     if e.external: rows['external'] = pick_images(e.external.subjects, min(most, len(e.external)))
     return replace(e, test=cut(e.test, most), other=cut(e.other, most), fake=e.fake[i], fake_codes=e.fake_codes[i],
+                   fake_women=e.fake_subjects[i],
                    rec=None if e.rec is None else e.rec[i], external=e.external and cut(e.external, most),
                    feats={k: e.feats[k][r] for k, r in rows.items() if k in e.feats})
 
@@ -49,8 +50,8 @@ def measure_eyes(
     seen = dict(first=s.feats) | {o.name.lower(): _sight(s, o) for o in others}
     in_order = {k: in_units(f) if o and o.units else f for (k, f), o in zip(seen.items(), (None, *others))}
     e.nearness = {k: nearness(f) for k, f in in_order.items()}
-    whose = dict(samples=('fake', None), reconstructions=('rec', s.test.subjects), real=('other', s.other.subjects),
-                 external=('external', s.external and s.external.subjects))
+    whose = dict(samples=('fake', s.fake_subjects), reconstructions=('rec', s.test.subjects),
+                 real=('other', s.other.subjects), external=('external', s.external and s.external.subjects))
     sets = {c: w for c, w in whose.items() if w[0] in s.feats}
     def likeness(f, name, who): return feature_scores(f['test'], f[name], s.test.subjects, who, b)['kid_relative']
     table = {c: {eye: likeness(f, *w) for eye, f in in_order.items()} for c, w in sets.items()}
@@ -59,7 +60,7 @@ def measure_eyes(
                                                                                     seen['frd'][name])
     alike = {eye: {g: r['samples'].value for g, r in group_likeness(s, f, 0).items()} for eye, f in in_order.items()}
     ranks = {eye: _of_groups(alike['first'], alike[eye]) for eye in seen if eye != 'first'}
-    single = {eye: _agreement(e.nearness['first'], e.nearness[eye], b) for eye in ranks}
+    single = {eye: _agreement(e.nearness['first'], e.nearness[eye], s.fake_subjects, b) for eye in ranks}
     return table | {'groups': ranks, 'single samples': single}
 
 def _sight(e, eye):
@@ -79,11 +80,11 @@ def _of_groups(a, b):
     return Score(None, n=(len(both),), note=f'{len(both)} groups are large enough, at least 4 are needed')
 
 # %% ../nbs/06n_eyes.ipynb #eyes2b
-def _agreement(a, b, repeats):
+def _agreement(a, b, whose, repeats):
     "How far two eyes agree on which samples are near to a real image."
     if len(a) < MINIMUM['kid']: return Score(None, n=(len(a),), note=f'needs at least {MINIMUM["kid"]} images, there '
                                                                      f'are {len(a)}')
-    return score(lambda i: rank_agreement(a[i], b[i]), len(a), repeats=repeats, limits=(-1, 1))
+    return score(lambda i: rank_agreement(a[i], b[i]), whose, repeats=repeats, limits=(-1, 1))
 
 # %% ../nbs/06n_eyes.ipynb #eyes2d
 def frechet_radiomics(

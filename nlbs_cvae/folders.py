@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICTURES', 'png_name', 'dicom_name', 'mask_name', 'seg_name', 'exam_place', 'image_name', 'sheet_of', 'is_our_name',
            'is_ours', 'source_kind', 'archive_around', 'folder_entries', 'read_plan', 'check_folder', 'open_folder',
-           'write_plan', 'clear_folder', 'hold_folder', 'read_manifest', 'read_images', 'sample_table']
+           'write_plan', 'clear_folder', 'hold_folder', 'read_manifest', 'read_images', 'sample_table', 'sample_women']
 
 # %% ../nbs/06_folders.ipynb #foldersx
 import os, re
@@ -360,3 +360,12 @@ def sample_table(
     if not names:
         raise InputError(f"{folder}: no image lies in it ({', '.join(PICTURES)}), nor a manifest.csv that names some")
     return pd.DataFrame(dict(row=np.arange(len(names)), file=names))
+
+# %% ../nbs/06_folders.ipynb #samwom02
+def sample_women(
+    table:pd.DataFrame, # as `sample_table` gives it
+)->np.ndarray:          # a number for the woman of each image (S,), in the order of their first
+    "Whose sample is whose."
+    if 'exam' not in table: return np.arange(len(table))
+    exam = table.exam.fillna('').astype(str).str.strip()
+    return pd.factorize(np.where(exam == '', [f'image {i}' for i in range(len(table))], exam))[0]

@@ -38,7 +38,7 @@ def group_likeness(
         plain = score(lambda i, j: kid(m[0][np.ix_(i, i)], m[1][np.ix_(j, j)], m[2][np.ix_(i, j)]), *whose,
                       repeats=repeats)
         return relative_kid(plain, *m, *whose)
-    sets = ('samples', 'fake', e.fake_codes, np.arange(len(e.fake))), ('real', 'other', e.other.codes, e.other.subjects)
+    sets = ('samples', 'fake', e.fake_codes, e.fake_subjects), ('real', 'other', e.other.codes, e.other.subjects)
     return {label: {c: one(k, v, name, codes, who) for c, name, codes, who in sets} for label, k, v in groups_of(e)}
 
 # %% ../nbs/06k_groups.ipynb #groups3
@@ -74,7 +74,7 @@ def measure_groups(
     to = lambda name: distances(f['test'], f[name][:e.n])
     cover = lambda name, who: group_coverage(distances(f['test'], f['test']), to(name), members, e.test.subjects, who,
                                              b)
-    covered = dict(covered=cover('fake', np.arange(e.n)), covered_real=cover('other', e.other.subjects))
+    covered = dict(covered=cover('fake', e.fake_subjects[:e.n]), covered_real=cover('other', e.other.subjects))
     alike = group_likeness(e, f, b)
     table = {label: alike[label] | {k: c[label] for k, c in covered.items()} for label, *_ in labels
              if members[label].any()}

@@ -135,10 +135,13 @@ def measure_identity(
     fake, held = near(fake), near(held)
     table = {'same woman': dict(real=same_woman(train[aside], who[aside], e.settings.evaluation.bootstrap))}
     limit = copy_limits(held)[0]
-    def found(d): return Score(int((d < limit).sum()), n=(len(d),), note=expected_near(len(d), len(held)))
-    table['found'] = dict(samples=found(fake)) | (dict(real=found(sets['new women'])) if 'new women' in sets else {})
+    def found(d, who=None):
+        return Score(int((d < limit).sum()), n=(len(d),), note=expected_near(len(d), len(held), who))
+    table['found'] = dict(samples=found(fake, e.fake_subjects))
+    if 'new women' in sets: table['found']['real'] = found(sets['new women'])
     for how, d in sets.items():
-        for k, ps in planted_power(d, fake, held, counts, repeats).items():
+        power = planted_power(d, fake, held, counts, repeats, subjects=e.fake_subjects)
+        for k, ps in power.items():
             for test, p in zip(('surely', 'many'), ps):
                 table.setdefault(f'{test}[{how}]', {})[str(k)] = Score(p, n=(len(fake), len(d)), note=f'{k} planted')
     return table

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'SCHEMA', 'COLUMN', 'METRIC', 'pick_images', 'Images', 'Evaluation', 'open_evaluation', 'about_samples',
-           'real_images', 'open_comparison', 'add_external', 'draw', 'drawn_folder', 'read_samples', 'sample_codes',
+           'real_images', 'open_comparison', 'add_external', 'draw', 'drawn_folder', 'read_samples',
            'measure_reconstruction', 'other_woman', 'measure_distances', 'measure_pixels', 'measure_obedience',
            'teachers', 'lessons', 'measure_privacy', 'measure', 'metrics_folder', 'write_metrics', 'read_metrics',
            'show_scores']
@@ -22,12 +22,12 @@ from .core import InputError, read_json, rng, write_json
 from .figures import to_float
 from .settings import Settings, load_preparation, load_settings, places_of
 from .run import RunFolder
-from .conditions import Conditions, match_columns
+from .conditions import Conditions
 from .cache import Cache, is_complete
 from .dataset import get_data
 from .generator import Generator
-from .folders import archive_around, read_images, sample_table
-from .requests import table_codes
+from .folders import archive_around, read_images, sample_table, sample_women
+from .requests import sample_codes
 from .sampling import generate, load_generator
 from .extractors import Extractor, features, in_units, load_extractor
 from .metrics import (MINIMUM, PRIVACY, Score, feature_scores, grid_score, half, intensity_scores,
@@ -70,6 +70,7 @@ class Evaluation:
     train:Images; valid:Images # trained on, and chosen on; empty where nobody knows
     test:Images; other:Images  # compared with, and as many of other women in the samples' place
     fake:Tensor=None; fake_codes:np.ndarray=None # samples (S,1,H,W) and their codes
+    fake_women:np.ndarray=None                   # whose examination each is of (S,); None: each its own
     rec:Tensor=None                              # reconstructions of the test images
     feats:dict=field(default_factory=dict)       # features of each set
     scores:dict=field(default_factory=dict)      # {file: {metric: {column: Score}}}
@@ -86,6 +87,9 @@ class Evaluation:
     def n(self): return len(self.test)
     @property
     def conditions(self): return (self.generator or self.test.cache).conditions # `Conditions`
+    @property
+    def fake_subjects(self): # of the samples (S,)
+        return np.arange(len(self.fake)) if self.fake_women is None else self.fake_women
     @property
     def x(self): return self.test[:] # (N,1,H,W)
 
@@ -257,10 +261,12 @@ def _check_counts(e):
                              'the model is damaged; train it anew')
 
 def _take_samples(e):
-    "The samples of a folder in a random order: its first ones may be of one kind."
+    "The samples of a folder in a random order, whole examinations: its first ones may be of one kind."
     x, codes = read_samples(e.samples, e.generator or e.test.cache)
-    order = rng(0, 'samples').permutation(len(x))
-    e.fake, e.fake_codes = x[order], codes[order]
+    who, first = sample_women(sample_table(e.samples)), np.full(len(x), len(x))
+    np.minimum.at(first, who, np.argsort(rng(0, 'samples').permutation(len(x)))) # a woman's place: her first image's
+    order = np.argsort(first[who], kind='stable')
+    e.fake, e.fake_codes, e.fake_women = x[order], codes[order], np.unique(first[who[order]], return_inverse=True)[1]
 
 def drawn_folder(e):
     "Where the samples lie that the model drew."
@@ -279,16 +285,6 @@ def read_samples(
                          f"{'x'.join(map(str, like.resolution))}")
     return x, codes
 
-def sample_codes(
-    table,                 # manifest of the samples
-    conditions:Conditions, # of the real images
-)->np.ndarray:             # (S,K); unknown throughout where the manifest has none of them
-    "The conditions that a manifest says its samples have."
-    match = match_columns(table, conditions.names)
-    if match.used: return table_codes(conditions, table, 'manifest.csv', 'unknown')
-    match.check_spelling('manifest.csv')
-    return np.tile(conditions.unknown(), (len(table), 1))
-
 # %% ../nbs/06f_measure.ipynb #b992cdb4a
 def _draw_samples(e):
     "Let the model draw, into the run folder and only once."
@@ -299,7 +295,7 @@ def _draw_samples(e):
     where = drawn_folder(e)
     generate(e.generator, where, conditions=codes, steps=s.steps, guidance=s.guidance, temperature=s.temperature,
              batch_size=s.batch_size, replace=True)
-    e.fake, e.fake_codes = torch.from_numpy(read_images(where))[:, None], codes
+    e.fake, e.fake_codes, e.fake_women = torch.from_numpy(read_images(where))[:, None], codes, None
 
 # %% ../nbs/06f_measure.ipynb #4f2488c3
 def measure_reconstruction(
@@ -356,7 +352,7 @@ def _columns(e):
     "What stands in the samples' place: column, name of the set, its subjects."
     rec = [('reconstructions', 'rec', e.test.subjects)]*(e.rec is not None)
     far = [('external', 'external', e.external.subjects)] if e.external else []
-    return [('samples', 'fake', None), *rec, ('real', 'other', e.other.subjects), *far]
+    return [('samples', 'fake', e.fake_subjects[:e.n]), *rec, ('real', 'other', e.other.subjects), *far]
 
 def _by_condition(e, repeats):
     "The Fréchet distance for each value of each condition that has images enough."
@@ -365,9 +361,10 @@ def _by_condition(e, repeats):
             i, j, o = (np.flatnonzero(codes[:, k] == v) for codes in (e.test.codes, e.fake_codes, e.other.codes))
             m = min(map(len, (i, j, o)))
             if m < MINIMUM['frechet'] or c.unknown < 2: continue
-            one = lambda f, rows: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
-                                                 repeats=repeats, only_fd=True)['fd']
-            yield f'{c.name}={label}', dict(samples=one(e.feats['fake'], j), real=one(e.feats['other'], o))
+            one = lambda f, rows, who=None: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
+                                                           who, repeats, only_fd=True)['fd']
+            yield f'{c.name}={label}', dict(samples=one(e.feats['fake'], j, e.fake_subjects[j[:m]]),
+                                            real=one(e.feats['other'], o))
 
 # %% ../nbs/06f_measure.ipynb #354bb3b1
 def measure_pixels(
@@ -399,7 +396,7 @@ def measure_obedience(
     train, fake, valid = lessons(e)
     judge = e.judge = e.judge or fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
     ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
-    scores = dict(samples=ask(e.fake, e.fake_codes))
+    scores = dict(samples=ask(e.fake, e.fake_codes, e.fake_subjects))
     if e.rec is not None: scores['reconstructions'] = ask(e.rec, e.test.codes, e.test.subjects)
     scores['real'] = ask(e.x, e.test.codes, e.test.subjects)
     e.taught = use_judges(train, fake, valid, conditions, s.classifier_epochs, side=s.classifier_side, judge=judge)
@@ -427,11 +424,11 @@ def measure_privacy(
 )->dict: # closer_to_training, membership_auc, near_duplicates: {samples, real: Score}
     "Whether samples give away training women; `real` puts others whom nobody trained on in the samples' place."
     kin = 'valid' if len(e.valid) else 'other'
-    def ask(name):
+    def ask(name, who=None):
         if not len(e.train): return dict.fromkeys(PRIVACY, Score(None, note='who was trained on is not known'))
         return privacy_scores(e.feats['train'], e.feats['test'], e.feats[name], e.train.subjects, e.test.subjects,
-                              e.settings.evaluation.bootstrap)
-    scores = dict(samples=ask('fake'))
+                              e.settings.evaluation.bootstrap, fake_subjects=who)
+    scores = dict(samples=ask('fake', e.fake_subjects))
     if kin == 'valid' and e.about['split'] == 'test' or kin == 'other' and e.about['split'] == 'real':
         scores |= dict(real=ask(kin))
     if e.external: scores |= dict(external=ask('external'))

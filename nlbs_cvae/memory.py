@@ -131,10 +131,11 @@ def planted_power(
     fake:np.ndarray,    # of the samples (S,)
     held:np.ndarray,    # of women held out (M,)
     counts=COUNTS, repeats:int=300, seed:int=0,
+    subjects=None,      # of the samples (None: each its own)
 )->dict:                # {count: (by the copy test, by near duplicates)}: shares of the repeats
     "How often so many copies among the samples would be found."
     near, copy = copy_limits(held)
-    g, most = rng(seed, 'planted'), most_near(len(fake), len(held))
+    g, most = rng(seed, 'planted'), most_near(len(fake), len(held), subjects)
     def once(k):
         d = np.concatenate([g.choice(planted, k, replace=k > len(planted)),
                             g.choice(fake, len(fake) - k, replace=False)])
@@ -165,7 +166,7 @@ def measure_memory(
     if e.about['split'] == 'test' and 'valid' in f: sets['new women'] = near(f['valid'])
     fake, held, table = near(f['fake']), near(f['test']), {}
     for how, d in sets.items():
-        power = planted_power(d, fake, held, counts, repeats)
+        power = planted_power(d, fake, held, counts, repeats, subjects=e.fake_subjects)
         for i, test in enumerate(('copies', 'near duplicates')):
             table[f'{test}[{how}]'] = {str(k): Score(p[i], n=(len(fake), len(d)), note=f'{k} planted') for k,
                                        p in power.items()}

@@ -449,13 +449,13 @@ def privacy_scores(
     f_held:np.ndarray,    # of images of women not trained on (M,D)
     f_fake:np.ndarray,    # of samples (S,D)
     train_subjects=None, held_subjects=None, # subject of each image (None: each its own)
-    repeats:int=200, seed:int=0,
+    repeats:int=200, seed:int=0, fake_subjects=None,
 )->dict:                  # closer_to_training, membership_auc, near_duplicates, copies: Score
     "Whether samples give away who was trained on."
     few = too_few('copies', len(f_train), len(f_held), len(f_fake))
     if few: return dict.fromkeys(PRIVACY, few)
-    who_t, who_h = (np.arange(len(f)) if w is None else np.asarray(w)
-                    for f, w in ((f_train, train_subjects), (f_held, held_subjects)))
+    who_t, who_h, who_f = (np.arange(len(f)) if w is None else np.asarray(w) for f, w in
+                           ((f_train, train_subjects), (f_held, held_subjects), (f_fake, fake_subjects)))
     to_train, to_held = distances(f_fake, f_train), distances(f_fake, f_held)
     chance = len(f_train)/(len(f_train) + len(f_held))
     near = lambda s, i, j: (to_train[np.ix_(s, i)].min(1) < to_held[np.ix_(s, j)].min(1)).mean()
@@ -463,10 +463,10 @@ def privacy_scores(
     like_few, copies = (int((to_train.min(1) < d).sum()) for d in copy_limits(distances(f_held, f_train).min(1)))
     n = len(f_fake), len(f_train)
     most = by_chance(np.concatenate([to_train, to_held], 1), who_t, who_h, seed)
-    ask = lambda stat, chance, most: score(stat, len(f_fake), who_t, who_h, limits=(0, 1), repeats=repeats, seed=seed,
+    ask = lambda stat, chance, most: score(stat, who_f, who_t, who_h, limits=(0, 1), repeats=repeats, seed=seed,
                                            note=f'chance {chance:.2f}, up to {most:.2f} of new women')
     return dict(closer_to_training=ask(near, chance, most[0]), membership_auc=ask(attack, .5, most[1]),
-                near_duplicates=Score(like_few, n=n, note=expected_near(len(f_fake), len(f_held))),
+                near_duplicates=Score(like_few, n=n, note=expected_near(len(f_fake), len(f_held), who_f)),
                 copies=Score(copies, n=n, note='none expected of new women'))
 
 # %% ../nbs/06d_metrics.ipynb #met00008
@@ -482,18 +482,22 @@ def _few(held): return max(3, math.ceil(.01*held)) # held-out images nearest to 
 def most_near(
     samples:int, # number of samples
     held:int,    # number of held-out images
+    subjects=None, # of the samples (None: each its own)
 )->int:
     "Up to how many near duplicates new women give by chance (99.5 %)."
     from scipy.stats import betabinom # the rank of new women among held-out ones, exactly
-    return int(betabinom.ppf(.995, samples, _few(held), held + 1 - _few(held)))
+    sizes = np.ones(samples) if subjects is None else np.unique(subjects, return_counts=True)[1]
+    women = round(samples**2/(sizes**2).sum()) # if all of a woman are alike; Kish's number where sizes differ
+    return math.ceil(betabinom.ppf(.995, women, _few(held), held + 1 - _few(held))*samples/women)
 
 def expected_near(
     samples:int, # number of samples
     held:int,    # number of held-out images
+    subjects=None, # of the samples
 )->str:
     "How many near duplicates new women would give, and up to how many by chance (99.5 %)."
     return (f'{samples*_few(held)/(held + 1):.1f} expected of new women, '
-            f'up to {most_near(samples, held)} by chance')
+            f'up to {most_near(samples, held, subjects)} by chance')
 
 # %% ../nbs/06d_metrics.ipynb #met00005
 def by_chance(

@@ -26,7 +26,7 @@ from .pixels import read_sample
 from .sampling import generate, load_generator
 from .measure import Images, SCHEMA, real_images
 from .readings import reading_scores
-from .studio import picture
+from .widgets import picture
 from .page import page_settings, serve_page
 
 # %% ../nbs/08j_readers.ipynb #readers2

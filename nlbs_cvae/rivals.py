@@ -37,16 +37,18 @@ def holm(
 def paired(
     first, second,      # functions of rows of what both share and rows of their own -> number
     shared,             # subject of each shared image (N,)
-    n:int,              # images of each of the two
+    own,                # images of each of the two, or the subject of each image of each
     together:bool=False,# do rows of the two belong together?
     repeats:int=200, seed:int=0,
 )->tuple:               # Score of second - first; p
     "A difference, on the same images for both, with its interval."
+    whose = [np.arange(own)]*2 if isinstance(own, int) else own
+    n = len(whose[0])
     g, rows, every = rng(seed, 'paired'), np.arange(n), np.arange(len(shared))
     value = second(every, rows) - first(every, rows)
     def once():
-        i, j = half(shared, g), half(rows, g)
-        return second(i, j if together else half(rows, g)) - first(i, j)
+        i, j = half(shared, g), half(whose[0], g)
+        return second(i, j if together else half(whose[1], g)) - first(i, j)
     if not repeats: return Score(value, n=(len(shared), n)), None
     sd = float(np.std([once() for _ in range(repeats)]))
     p = 1. if value == 0 else math.erfc(abs(value)/max(sd, 1e-12)/math.sqrt(2))
@@ -64,8 +66,8 @@ def family(
 
 def _measures(e):
     "The statistics of one folder."
-    f, x, n = e.feats, e.fake[:e.n], e.n
-    real, fake = f['test'], f['fake'][:n]
+    f, x, n, who = e.feats, e.fake[:e.n], e.n, e.fake_subjects[:e.n]
+    real, fake, exams = f['test'], f['fake'][:n], len(np.unique(who)) < n
     krr, kff, krf = kernel(real, real), kernel(fake, fake), kernel(real, fake)
     inside = between_women(krr, e.test.subjects)
     spread = np.trace(krr)/len(krr) - inside
@@ -73,7 +75,7 @@ def _measures(e):
     hr, hf, cdf = grey_histograms(e.x), grey_histograms(x), lambda h: h.sum(0).cumsum()/max(1, h.sum())
     def likeness(i, j): # what real images have among themselves is the same for both
         k = kff[np.ix_(j, j)]
-        own = (k.sum() - np.trace(k))/len(k)/(len(k) - 1)
+        own = between_women(k, who[j]) if exams else (k.sum() - np.trace(k))/len(k)/(len(k) - 1)
         return (own - 2*krf[np.ix_(i, j)].mean() + inside)/spread
     coverage = lambda i, j: covered(drr[np.ix_(i, i)], drf[np.ix_(i, j)]).mean()
     spectrum = lambda i, j: 10*np.sqrt(((pr[i].mean(0) - pf[j].mean(0))**2).mean())
@@ -104,9 +106,10 @@ def compare_rivals(
     "Each pair of folders by each measure of the family; p-values hold for all of them together."
     rows, ps = {}, []
     for a, b in combinations(evaluations, 2):
-        same = np.array_equal(a.fake_codes[:a.n], b.fake_codes[:b.n]) and (a.fake_codes != a.conditions.unknown()).any()
+        same, whose = np.array_equal(a.fake_codes[:a.n], b.fake_codes[:b.n]), [o.fake_subjects[:o.n] for o in (a, b)]
+        same &= (a.fake_codes != a.conditions.unknown()).any() and np.array_equal(*whose)
         for name, (f, s) in family(a, b).items():
-            d, p = paired(f, s, a.test.subjects, a.n, same, a.settings.evaluation.bootstrap)
+            d, p = paired(f, s, a.test.subjects, whose, same, a.settings.evaluation.bootstrap)
             every = np.arange(a.n), np.arange(a.n)
             rows[f'{name} [{b.beside} - {a.beside}]'] = dict(first=Score(float(f(*every))),
                                                              second=Score(float(s(*every))), difference=d)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'find_model', 'open_training_images', 'Recipe', 'Directions', 'principal_axes', 'Studio', 'Neighbour',
-           'OpenedImage', 'picture']
+           'OpenedImage']
 
 # %% ../nbs/08_studio.ipynb #studiox
 import os
@@ -19,16 +19,16 @@ from torch import Tensor
 
 from .core import InputError, make_folder
 from .settings import load_settings
-from .figures import png_bytes, to_float, to_uint
+from .figures import to_float
 from .cache import Cache, cache_of
 from .dataset import NLBSDataset
 from .cvae import Draws
 from .diffusion import Sampler
 from .generator import slerp
-from .views import Views
 from .requests import exam_codes
 from .sampling import export_images, load_generator
 from .encoding import open_images
+from .completion import GivenView, GivenViews
 from .counterfactuals import Change, SideCheck, change_images, check_sources
 from .judge import small
 from .worker import ignore
@@ -133,7 +133,7 @@ class Studio:
         try: self.cache = open_training_images(self.generator, self.path, cache)
         except InputError as e: self.no_cache = str(e)
         self.recipe, self.locked, self.basket = Recipe(tuple(self.generator.conditions.unknown().tolist())), set(), []
-        self.directions, self._small = None, None
+        self.directions, self._small, self.given = None, None, GivenViews(self.generator)
         self._z = lru_cache(256)(self._draw_z)
 
     @property
@@ -208,29 +208,43 @@ def images(self:Studio,
 
 # %% ../nbs/08_studio.ipynb #stdexm02
 @patch
+def exam_views(self:Studio,
+    recipe=None, # of the view at hand (None: the present one)
+)->tuple:        # conditions of the views of an examination (V,K), their names: 'R_CC', 'L_CC', …; which is at hand
+    "What an examination consists of; where view or side isn't asked for, the first that fits is at hand."
+    r, conds = recipe or self.recipe, self.generator.conditions
+    which, codes = [conds.index(c) for c in ('view', 'laterality') if c in conds], np.array(r.codes)
+    codes[which] = conds.unknown()[which]
+    codes, names = exam_codes(conds, codes[None])
+    return codes, names, int((codes[:, which] == np.array(r.codes)[which]).sum(1).argmax())
+
+@patch
+def view_at_hand(self:Studio, recipe=None, steps:int=STEPS, watch=ignore)->GivenView:
+    "The image at hand as a view of its woman."
+    r, (codes, _, own) = recipe or self.recipe, self.exam_views(recipe)
+    latents = self.latents([replace(r, codes=tuple(codes[own].tolist()))])
+    return GivenView(torch.from_numpy(self.decode(latents, steps, watch)), latents[0][0], codes[own])
+
+# %% ../nbs/08_studio.ipynb #stdexm03
+@patch
+@torch.no_grad()
 def exam(self:Studio,
     recipe=None,  # of the view at hand (None: the present one)
     steps:int=0,  # of the sampler
     watch=ignore,
-)->tuple:         # the views of her (V,1,H,W), their names: 'R_CC', 'L_CC', …
-    "The examination that an image is of."
-    g, r = self.generator, recipe or self.recipe
-    which = [g.conditions.index(c) for c in ('view', 'laterality') if c in g.conditions]
-    open_codes = np.array(r.codes)
-    open_codes[which] = g.conditions.unknown()[which]
-    codes, names = exam_codes(g.conditions, open_codes[None])
-    near = [sum(codes[j, k] == r.codes[k] for k in which) for j in range(len(names))]
-    own = int(np.argmax(near)) # the first of those that are most like what is asked for
-    order = [own, *(j for j in range(len(names)) if j != own)]
-    first = replace(r, codes=tuple(codes[own].tolist()))
-    z, c, *noise = self.latents([first])
-    rest = torch.as_tensor(codes[order[1:]], device=z.device)
-    drawn = lambda k, shape: torch.cat([self._noise(r, k, shape, i) for i in range(1, len(order))])
-    known = Views(z[:, None], c[:, None], torch.ones(1, 1, dtype=torch.bool, device=z.device))
-    more = g.sample_views(rest[None], drawn('z', (g.model.latent_dim,))[None], Sampler(STEPS), known)[0]
-    below = [torch.cat([n, drawn(k, shape)]) for n, (k, shape) in zip(noise, self._below_z())]
-    x = self.decode((torch.cat([z, more]), torch.cat([c, rest]), *below), steps, watch)
-    return torch.from_numpy(x[np.argsort(order)])[:, None], names
+)->tuple:         # her views (V,1,H,W), their names; what those are that were given: 'L_CC': 'real', …
+    "The examination that an image is of; where views are given, theirs."
+    g, r, (codes, names, _) = self.generator, recipe or self.recipe, self.exam_views(recipe)
+    given = self.given or self.given.joined(self.view_at_hand(r, steps, watch))
+    missing, c, known = given.lacks(codes)
+    found = {k: v.x for k, v in zip(given.kinds, given.views)}
+    if missing:
+        drawn = lambda k, shape: torch.cat([self._noise(r, k, shape, i + 1) for i in range(len(missing))])
+        z = g.sample_views(c[None], drawn('z', (g.model.latent_dim,))[None], Sampler(STEPS), known)[0]
+        x = torch.from_numpy(self.decode((z, c, *(drawn(*k) for k in self._below_z())), steps, watch))[:, None]
+        found |= {names[i]: im for i, im in zip(missing, x)}
+    order = [k for k in dict.fromkeys([*names, *found]) if k in found] # a given one may be of another kind
+    return torch.stack([found[k] for k in order]), order, self.given.kinds
 
 # %% ../nbs/08_studio.ipynb #e4aa50d0
 @patch
@@ -444,6 +458,12 @@ def open_image(self:Studio,
     if wrong: raise InputError(f"{path}: {wrong}")
     return OpenedImage(path, told or 'any', torch.from_numpy(x), codes, kind)
 
+@patch
+def view_of(self:Studio, image:OpenedImage)->GivenView:
+    "An opened image as a view of its woman."
+    z = self.generator.view_latents(image.x[None], torch.as_tensor(image.codes)[None]).z[0, 0]
+    return GivenView(image.x[0], z, image.codes[0], image.kind)
+
 # %% ../nbs/08_studio.ipynb #stdimg03
 @patch
 def change_image(self:Studio,
@@ -480,14 +500,3 @@ def export_change(self:Studio,
     try: return change_images(change, folder, image.path, image.told, None, formats, allow_real=allow_real)
     except OSError as e:
         raise InputError(f"{folder}: can't be written to ({e.strerror or e}); name another folder") from e
-
-# %% ../nbs/08_studio.ipynb #754ab4c9
-def picture(
-    x:np.ndarray,         # image in [-1,1] (H,W)
-    window:float=100,     # range of grey values shown, in percent of all
-    level:float=50,       # its middle
-    **text,               # text chunks
-)->bytes:
-    "A PNG of 8 bits, in a window."
-    grey = ((np.asarray(x) + 1)*50 - level)/max(window, 1)*2 # in [-1,1], as it is shown
-    return png_bytes(to_uint(grey), text, compress_level=1)

@@ -113,14 +113,18 @@ def test_no_files_and_no_kernels_for_anybody(served):
         assert status in (403, 404, 405) or 'Password or token' in text or 'login' in text, path
 
 def test_the_light_box_follows_the_hand(tmp_path):
-    "Four views of the woman at hand; a model of single images has none, and says so."
+    "Four views of the woman at hand, or those that an opened image lacks; a model of single images has none, and says so."
     import torch
+    from nlbs_cvae.figures import save_png, to_uint
+    from nlbs_cvae.phantom import phantom_image
     from test_generation import untrained
     gen, alone = untrained((9, 9, 0), exams=True), untrained()
     for name, w in gen.prior.named_parameters():
         if w.ndim > 1 and name.startswith(('z_net', 'context', 'u_net.end')): torch.nn.init.normal_(w, std=.1)
     gen.save(tmp_path/'exams'), alone.save(tmp_path/'alone')
-    with explorer_page(tmp_path/'exams', tmp_path/'out', tmp_path, '--no_browser', '--models', tmp_path) as url, browser(tmp_path) as page:
+    save_png(tmp_path/'images'/'hers.png', to_uint(phantom_image(3, 'MLO', 'L', 60, size=gen.resolution)[0]*2 - 1, 16), dict(Synthetic='yes', Conditions='view=MLO, laterality=L'))
+    page_args = '--no_browser', '--models', tmp_path, '--images', tmp_path/'images'
+    with explorer_page(tmp_path/'exams', tmp_path/'out', tmp_path, *page_args) as url, browser(tmp_path) as page:
         page.driver.get(url)
         stage = ready(page)
         page.tab('Light box')
@@ -132,6 +136,20 @@ def test_the_light_box_follows_the_hand(tmp_path):
         box = page.changed(box, 'light-box')
         page.slide('walk', Keys.END)
         page.changed(box, 'light-box')
+        page.tab('An image')
+        page.fill('.nlbs-file', 'hers.png')
+        page.click('.nlbs-open-image')
+        page.until(lambda: page.all('.nlbs-four img'), 'the image')
+        page.tab('Light box')
+        page.click('.nlbs-give-opened')
+        page.says('.nlbs-light-box-says [data-state=final]', 'L_MLO (synthetic)\nsynthetic, drawn after what is given: R_CC, L_CC, R_MLO')
+        box = page.pixels('light-box')
+        assert (box[h, w:] == 255).all() # its frame
+        page.click('.nlbs-draw')
+        other = page.changed(box, 'light-box')
+        assert (other[h:, w:] == box[h:, w:]).all() and (other[:h, :w] != box[:h, :w]).any()
+        page.click('.nlbs-let-go')
+        page.until(lambda: 'given' not in page.seen('.nlbs-light-box-says').text, 'the woman at hand')
         page.fill('.nlbs-model', tmp_path/'alone')
         page.click('.nlbs-open')
         page.status('draws single images')

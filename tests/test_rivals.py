@@ -14,7 +14,7 @@ def women(g, n, shift=0.):
 def folder(name, real, fake):
     "An evaluation of samples, as far as a comparison needs it."
     (f, x, who), (ff, xf, _), conditions = real, fake, Conditions([Condition('view', ('CC', 'MLO'))])
-    return SimpleNamespace(beside=name, n=len(x), x=x, fake=xf, feats=dict(test=f, fake=ff), judge=None, conditions=conditions,
+    return SimpleNamespace(beside=name, n=len(x), x=x, fake=xf, fake_subjects=np.arange(len(xf)), feats=dict(test=f, fake=ff), judge=None, conditions=conditions,
                            fake_codes=np.tile(conditions.unknown(), (len(xf), 1)), test=SimpleNamespace(subjects=who),
                            settings=SimpleNamespace(evaluation=SimpleNamespace(bootstrap=30)))
 
