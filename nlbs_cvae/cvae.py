@@ -47,6 +47,7 @@ class Draws:
         rows,          # which images: whole numbers (B,)
         device='cpu',  # where the noise is wanted
     ): self.seed, self.epoch, self.rows, self.device = seed, epoch, [int(r) for r in rows], device
+    def __getitem__(self, some): return Draws(self.seed, self.epoch, self.rows[some], self.device) # of a slice of it
 
     def _draw(self, kind, name, shape):
         draws = [getattr(rng(self.seed, self.epoch, row, name), kind)(shape, dtype='float32') for row in self.rows]

@@ -39,7 +39,7 @@ class AutoencoderPhase(nn.Module):
 
     def drawn(self, codes, draws):
         "Images that the discriminator judges beside the reconstructions: none."
-        return ()
+        return []
 
 # %% ../nbs/04a_phases.ipynb #8e59e563pa
 @patch
@@ -61,7 +61,7 @@ def forward(self:AutoencoderPhase,
     if self.discriminator is None: return parts
     judged = [x.new_zeros(())]*3
     if self.adversarial_weight:
-        judged = self.judge(*self.moved(draws, x, out.x_hat, *self.drawn(codes, draws)), codes=codes)
+        judged = self.judge(*self.moved(draws, x, out.x_hat), *self.drawn(codes, draws), codes=codes)
     adversarial, perceptual, discriminator = judged
     if self.training:
         parts['loss'] = (parts['loss'] + self.adversarial_weight*adversarial + self.perceptual_weight*perceptual
@@ -72,7 +72,7 @@ def forward(self:AutoencoderPhase,
 @patch
 def moved(self:AutoencoderPhase,
     draws:Draws,    # the noise
-    *images:Tensor, # (B,1,H,W), or of the first b of a batch
+    *images:Tensor, # (B,1,H,W)
 )->list:            # of tensors shaped so
     "Each image moved round by less than a cell of the bands, all of its versions alike."
     by = draws.whole('move', 2**self.model.bands.levels, 2)
@@ -82,11 +82,11 @@ def moved(self:AutoencoderPhase,
 def judge(self:AutoencoderPhase,
     x:Tensor,     # images (B,1,H,W)
     x_hat:Tensor, # reconstructions (B,1,H,W)
-    *drawn:Tensor,# further made images, of the first codes (b,1,H,W)
+    *drawn:Tensor,# further made images, of every other code (b,1,H,W)
     codes:Tensor, # of all of them (B,K)
 )->tuple:         # what the decoder minimises, twice, and what the discriminator minimises
     "The two sides of the game."
-    made, of_made = torch.cat([x_hat, *drawn]), torch.cat([codes, *(codes[:len(d)] for d in drawn)])
+    made, of_made = torch.cat([x_hat, *drawn]), torch.cat([codes, *(codes[::2] for _ in drawn)])
     self.discriminator.requires_grad_(False)
     adversarial = -self.discriminator(made, of_made).mean()
     perceptual = self.perceptual(self.discriminator, x_hat, x).mean() if self.perceptual_weight else x.new_zeros(())
@@ -224,12 +224,12 @@ class DecoderPhase(AutoencoderPhase):
     def drawn(self,
         codes:Tensor, # (B,K)
         draws:Draws,  # the noise
-    )->tuple:         # in training, one tensor of images (b,1,H,W)
-        "Images from latents that the prior draws under the first conditions of a batch."
-        if not self.training: return ()
-        codes = codes[:(len(codes) + 1)//2]
-        noise = {k: draws.normal(f'drawn {k}', shape)[:len(codes)] for k, shape in self.generator.noise_shapes.items()}
+    )->list:          # in training, one tensor of images (b,1,H,W)
+        "Images from latents that the prior draws under every other conditions of a batch."
+        if not self.training: return []
+        codes, draws = codes[::2], draws[::2] # wherever a batch is cut into even pieces, the same ones
+        noise = {k: draws.normal(f'drawn {k}', shape) for k, shape in self.generator.noise_shapes.items()}
         z, u = self.generator.latents_from(codes, noise, self.sampler)
         left = z.new_full((len(z),), self.generator.noise_left(self.sampler))
-        return self.model.decode(z, u, codes, left),
+        return self.moved(draws, self.model.decode(z, u, codes, left))
 
