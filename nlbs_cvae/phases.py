@@ -209,9 +209,10 @@ class DecoderPhase(AutoencoderPhase):
         generator:Generator, # with a prior; but for its decoder it learns no more
         loss:VAELoss,
         discriminator:PatchDiscriminator, # as the first phase left it
+        perceptual_weight:float=0., # as in the first phase
         sampler:Sampler=Sampler(steps=8),
     ):
-        super().__init__(generator.requires_grad_(False).model, loss, discriminator)
+        super().__init__(generator.requires_grad_(False).model, loss, discriminator, perceptual_weight)
         self.generator, self.sampler, self.settled = generator, sampler, True
         for part in (self.model.decoder, self.model.embed_noise): part.requires_grad_(True)
 

@@ -94,8 +94,8 @@ def make_decoder_phase(
     first:dict,          # weights of the first phase, of whose game this is the end
 )->DecoderPhase:
     "What the third phase trains."
-    phase = make_autoencoder_phase(s, generator.model)
-    phase = DecoderPhase(generator, phase.loss, phase.discriminator)
+    game = make_autoencoder_phase(s, generator.model)
+    phase = DecoderPhase(generator, game.loss, game.discriminator, game.perceptual_weight)
     kept = {k: v for k, v in first.items() if not k.startswith('model.')}
     phase.load_state_dict(phase.state_dict() | kept)
     phase.adversarial_weight = s.training.adversarial_weight
