@@ -28,7 +28,7 @@ from .cvae import Draws, count_parameters
 from .findings import keep_read_flags
 from .generator import Generator
 from .losses import active_units
-from .phases import PriorPhase
+from .phases import DECODER_RATE, PriorPhase
 from .callbacks import (AdversarialStart, learned_weights, move_average, put_weights, rest_encoder,
                                  warmup_cosine)
 from .training import (make_autoencoder_phase, make_decoder_phase, make_model, make_prior, training_batches,
@@ -153,9 +153,10 @@ def train_ours(
         prior.set_scale(training_batches(cache, s.data.batch_size), seed)
         steps.append(fit_for(seconds*prior_share, prior, dl, t.prior_learning_rate, t.ema, seed))
     if 'decoder' in shares:
-        last, rise = make_decoder_phase(s, gen, phase.state_dict()), AdversarialStart(t.adversarial_weight, 0.)
-        def moved(done, average): last.adversarial_weight = rise.weight_at(done)
-        steps.append(fit_for(seconds*DECODER_SHARE, last, dl, t.learning_rate/10, t.ema, seed, moved))
+        last = make_decoder_phase(s, gen, phase.state_dict()).to(device_name())
+        rise = AdversarialStart(t.adversarial_weight, 0.)
+        def rising(done, average): last.adversarial_weight = rise.weight_at(done)
+        steps.append(fit_for(seconds*DECODER_SHARE, last, dl, DECODER_RATE*t.learning_rate, t.ema, seed, rising))
     return Trained(partial(_draw, gen.eval()), gen.reconstruct, dict(steps=steps, parameters=count_parameters(gen)))
 
 # %% ../nbs/08g_quality.ipynb #c4053f3ea

@@ -143,7 +143,7 @@ class ModelSettings:
 # %% ../nbs/00a_settings.ipynb #bb89c428
 @dataclass(frozen=True)
 class TrainingSettings:
-    "Both phases of training."
+    "All phases of training."
     num_epochs:int = setting(-1, "epochs of the autoencoder phase (-1: by the recipe)", ge=-1)
     prior_epochs:int = setting(-1, "epochs of the prior phase (0: leave it out; -1: by the recipe)", ge=-1)
     decoder_epochs:int = setting(-1, "epochs of the decoder phase (0: leave it out; -1: a tenth of num_epochs)", ge=-1)

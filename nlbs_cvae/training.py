@@ -36,7 +36,7 @@ from .cvae import ConditionalVAE, count_parameters
 from .findings import flag_rates, keep_read_flags, with_findings
 from .generator import Generator, Prior
 from .losses import PatchDiscriminator, VAELoss
-from .phases import AutoencoderPhase, DecoderPhase, PriorPhase
+from .phases import DECODER_RATE, AutoencoderPhase, DecoderPhase, PriorPhase
 from .learner import Form, PhaseLearner, choose_form, forms
 from .callbacks import (AdversarialStart, AveragedWeights, Best, Checkpoint, EarlyStop, EncoderRest,
                                  EpochLog, Gallery, History, KLAnnealing, MixedPrecision, Progress, SafeGradients,
@@ -162,7 +162,7 @@ def make_learner(
     "The Learner of a phase with all its callbacks; what only writes or shows is the first process's."
     t, epochs = s.training, phase_epochs(s)
     offset, total = sum(epochs[p] for p in takewhile(lambda p: p != name, epochs)), sum(epochs.values())
-    lr = dict(autoencoder=t.learning_rate, prior=t.prior_learning_rate, decoder=t.learning_rate/10)[name]
+    lr = dict(autoencoder=t.learning_rate, prior=t.prior_learning_rate, decoder=DECODER_RATE*t.learning_rate)[name]
     cbs = [warmup_cosine(lr, t.warmup), SafeGradients(t.grad_clip, t.max_nonfinite), History(name, offset, rows),
            Best(t.early_stopping, t.best_by), EarlyStop(), stop,
            Checkpoint(folder.checkpoints, name, offset, t.save_every, t.save_minutes, t.keep,
