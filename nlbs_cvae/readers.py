@@ -244,13 +244,18 @@ def answer(self:Reading,
 # %% ../nbs/08j_readers.ipynb #readers10b
 @patch
 def _next(self:Reading):
-    "The next image, or the end."
+    "The next image, or the end; what counts them changes last, when the image that it counts is on its way."
     done = len(self.images) - len(self.left)
-    self.progress.value = f'<b>{done} of {len(self.images)}</b>'
-    if not self.left:
+    if self.left: self._show(self.left[0])
+    else:
         self.body.children = []
-        return self.tell(f'{self.name}: all {len(self.images)} images are read. Thank you.')
-    self.at, self.said = self.left[0], dict(answer=None, confidence=None, density=None)
+        self.tell(f'{self.name}: all {len(self.images)} images are read. Thank you.')
+    self.progress.value = f'<b>{done} of {len(self.images)}</b>'
+
+@patch
+def _show(self:Reading, image):
+    "An image, as it is, and no answer yet."
+    self.at, self.said = image, dict(answer=None, confidence=None, density=None)
     for group in self.buttons.values():
         for b in group.values(): b.button_style = ''
     self.next.disabled, self.zoom.value, self.window.value, self.level.value = True, 1, 100, 50
