@@ -200,9 +200,11 @@ def _completion_plan(plan, todo, views, kinds):
     worst = [next(k for k in ('real', 'phantom', 'synthetic') if k in {kinds[i] for i in w}) for w in todo.women]
     told = sha256(repr((todo.some.key, todo.women, {i: c.tolist() for i, c in todo.own.items()})).encode())
     of = [worst[w] for w in todo.who]
-    return plan | dict(exams=views, places=todo.places.tolist(), made_from=of, images=told, mark=f'-{told[:8]}',
-                       drawn=[f'another view, after {len(todo.women[w])} of a {k} examination'
-                              for w, k in zip(todo.who, of)])
+    number = {w: i for i, w in enumerate(dict.fromkeys(map(tuple, todo.women)))} # a woman may have several examinations
+    whose = [number[tuple(todo.women[w])] for w in todo.who]
+    return plan | dict(exams=views, places=todo.places.tolist(), women=whose, made_from=of, images=told,
+                       mark=f'-{told[:8]}', drawn=[f'another view, after {len(todo.women[w])} of a {k} examination'
+                                                   for w, k in zip(todo.who, of)])
 
 def _write_given(out, todo, faults):
     "Which images were given of whom, and what was set aside; for the user's eyes."

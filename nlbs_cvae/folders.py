@@ -366,6 +366,7 @@ def sample_women(
     table:pd.DataFrame, # as `sample_table` gives it
 )->np.ndarray:          # a number for the woman of each image (S,), in the order of their first
     "Whose sample is whose."
-    if 'exam' not in table: return np.arange(len(table))
-    exam = table.exam.fillna('').astype(str).str.strip()
-    return pd.factorize(np.where(exam == '', [f'image {i}' for i in range(len(table))], exam))[0]
+    column = next((c for c in ('woman', 'exam') if c in table), None)
+    if not column: return np.arange(len(table))
+    who = table[column].fillna('').astype(str).str.strip()
+    return pd.factorize(np.where(who == '', [f'image {i}' for i in range(len(table))], who))[0]

@@ -361,10 +361,10 @@ def _by_condition(e, repeats):
             i, j, o = (np.flatnonzero(codes[:, k] == v) for codes in (e.test.codes, e.fake_codes, e.other.codes))
             m = min(map(len, (i, j, o)))
             if m < MINIMUM['frechet'] or c.unknown < 2: continue
-            one = lambda f, rows, who=None: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
+            one = lambda f, rows, who: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
                                                            who, repeats, only_fd=True)['fd']
             yield f'{c.name}={label}', dict(samples=one(e.feats['fake'], j, e.fake_subjects[j[:m]]),
-                                            real=one(e.feats['other'], o))
+                                            real=one(e.feats['other'], o, e.other.subjects[o[:m]]))
 
 # %% ../nbs/06f_measure.ipynb #354bb3b1
 def measure_pixels(
@@ -395,7 +395,7 @@ def measure_obedience(
     if (e.fake_codes == conditions.unknown()).all(): return {}, {}
     train, fake, valid = lessons(e)
     judge = e.judge = e.judge or fit_judge(*train, *valid, conditions, s.classifier_epochs, side=s.classifier_side)
-    ask = lambda x, codes, who=None: obedience_scores(judge, x, codes, who, s.bootstrap)
+    ask = lambda x, codes, who: obedience_scores(judge, x, codes, who, s.bootstrap)
     scores = dict(samples=ask(e.fake, e.fake_codes, e.fake_subjects))
     if e.rec is not None: scores['reconstructions'] = ask(e.rec, e.test.codes, e.test.subjects)
     scores['real'] = ask(e.x, e.test.codes, e.test.subjects)
@@ -424,14 +424,14 @@ def measure_privacy(
 )->dict: # closer_to_training, membership_auc, near_duplicates: {samples, real: Score}
     "Whether samples give away training women; `real` puts others whom nobody trained on in the samples' place."
     kin = 'valid' if len(e.valid) else 'other'
-    def ask(name, who=None):
+    def ask(name, who):
         if not len(e.train): return dict.fromkeys(PRIVACY, Score(None, note='who was trained on is not known'))
         return privacy_scores(e.feats['train'], e.feats['test'], e.feats[name], e.train.subjects, e.test.subjects,
                               e.settings.evaluation.bootstrap, fake_subjects=who)
     scores = dict(samples=ask('fake', e.fake_subjects))
     if kin == 'valid' and e.about['split'] == 'test' or kin == 'other' and e.about['split'] == 'real':
-        scores |= dict(real=ask(kin))
-    if e.external: scores |= dict(external=ask('external'))
+        scores |= dict(real=ask(kin, getattr(e, kin).subjects))
+    if e.external: scores |= dict(external=ask('external', e.external.subjects))
     return {k: {c: f[k] for c, f in scores.items()} for k in scores['samples']}
 
 # %% ../nbs/06f_measure.ipynb #7c291ccb

@@ -21,7 +21,7 @@ from .core import (InputError, command, file_name, is_inside, make_folder, read_
                             write_atomic,
                             write_json)
 from .figures import png_bytes, to_float, to_uint
-from .folders import archive_around, read_images, sample_table
+from .folders import archive_around, read_images, sample_table, sample_women
 from .pixels import read_sample
 from .sampling import generate, load_generator
 from .measure import Images, SCHEMA, real_images
@@ -34,6 +34,7 @@ def write_study(
     study, key,         # folders
     synthetic, real,    # images in [-1,1] (N,H,W), (M,H,W)
     question:dict,      # what decides which images these are
+    women=None,         # whose each is, of both kinds (N + M,) (None: each its own)
     seed=None,          # of the order (None: the system's randomness)
 ):
     "Write images and key; an `InputError` where one would lie in the other, or something is there."
@@ -57,7 +58,8 @@ def write_study(
     about = dict(images=len(ims), resolution=list(ims.shape[1:]), digest=study_digest(study))
     write_json(study/'study.json', dict(made_by='NLBS-CVAE', kind='reader study', **about))
     truth = {n: bool(kinds[k]) for n, k in zip(names, order)}
-    write_json(key/'key.json', dict(made_by='NLBS-CVAE', question=question, **about, synthetic=truth))
+    whose = {n: int(k if women is None else women[k]) for n, k in zip(names, order)}
+    write_json(key/'key.json', dict(made_by='NLBS-CVAE', question=question, **about, synthetic=truth, women=whose))
 
 def study_digest(
     study, # folder
@@ -85,13 +87,13 @@ def study_images(
     n:int,         # images in all
     mapping='',    # how the archive's table is read
     seed:int=0,    # of the choice, and of a model's noise
-)->tuple:          # synthetic, real (N,H,W); what decides them
+)->tuple:          # synthetic, real (N,H,W), (M,H,W); what decides them; whose they are, a number each (N + M,)
     "What is to be read."
     if n < 2: raise InputError(f"images={n}: a study needs at least two, one real and one synthetic")
     of_model = ('config.json', 'model/config.json', 'settings.yaml')
     folder = Path(source).is_dir() and not any((Path(source)/c).exists() for c in of_model)
     take = _from_folder if folder else _from_model
-    synthetic, cache, whose = take(source, archive, mapping, n//2, seed)
+    synthetic, women, cache, whose = take(source, archive, mapping, n//2, seed)
     rows = cache.rows('test') if whose == cache.fingerprint else cache.rows()
     who = Images(cache, rows).subjects
     first = rng(seed, 'readers').permutation(len(rows))
@@ -101,7 +103,9 @@ def study_images(
                                                 f"needed; ask for fewer images")
     digest = sha256(np.ascontiguousarray(to_uint(synthetic)).tobytes())
     question = dict(images=n, seed=seed, synthetic=digest, real=cache.fingerprint)
-    return synthetic, to_float(cache.images[np.sort(chosen)]), question
+    chosen = np.sort(chosen)
+    real_women = pd.factorize(Images(cache, chosen).subjects)[0] + women.max() + 1 # numbers, not names
+    return synthetic, to_float(cache.images[chosen]), question, np.concatenate([women, real_women])
 
 def _from_folder(source, archive, mapping, n, seed):
     "Samples of a folder."
@@ -109,7 +113,7 @@ def _from_folder(source, archive, mapping, n, seed):
     if len(table) < n: raise InputError(f"{source}: {len(table)} samples, {n} are needed; ask for fewer images")
     rows = np.sort(rng(seed, 'samples to read').permutation(len(table))[:n])
     x = read_images(source, table.iloc[rows])
-    return x, real_images(archive, x.shape[1:], mapping), None
+    return x, sample_women(table)[rows], real_images(archive, x.shape[1:], mapping), None
 
 # %% ../nbs/08j_readers.ipynb #readers5b
 def _from_model(source, archive, mapping, n, seed):
@@ -120,7 +124,7 @@ def _from_model(source, archive, mapping, n, seed):
     with TemporaryDirectory() as tmp:
         mix = dict(like=cache) if shared == cache.conditions.names else {}
         generate(generator, Path(tmp)/'drawn', n, seed=seed, **mix)
-        return read_images(Path(tmp)/'drawn'), cache, generator.meta.get('fingerprint')
+        return read_images(Path(tmp)/'drawn'), np.arange(n), cache, generator.meta.get('fingerprint')
 
 # %% ../nbs/08j_readers.ipynb #readers8
 SURE = {1: 'a guess', 2: 'rather', 3: 'sure'}
@@ -323,7 +327,7 @@ def analyse_study(
 )->dict:        # as `reading_scores`
     "Answers and key together, written beside the key."
     d = read_key(key, open_study(study))
-    scores = reading_scores(read_answers(study), d['synthetic'])
+    scores = reading_scores(read_answers(study), d['synthetic'], d.get('women'))
     write_json(Path(key)/'reading.json', dict(schema=SCHEMA, name='reader_scores',
                                               about=dict(images=d['images'], digest=d['digest']),
                scores={m: {c: asdict(s) for c, s in r.items()} for m, r in scores.items()}))

@@ -60,9 +60,10 @@ def fleiss_kappa(
 
 def kappa_score(
     table, # answers (R,I), None or nan: none
+    women=None, # image (a column of the table): whose it is (None: each its own)
     repeats:int=1000, seed:int=0,
 )->Score:
-    "Kappa over the images that all readers answered, with an interval from resampled images."
+    "Kappa over the images that all readers answered, with an interval from resampled women."
     table = pd.DataFrame(table)
     table = table.loc[:, table.notna().all()]
     if len(table) < 2: return Score(None, n=table.shape[::-1], note='one reader: agreement needs two')
@@ -71,20 +72,24 @@ def kappa_score(
     counts = np.stack([(table == v).sum() for v in pd.unique(table.to_numpy().ravel())], 1)
     g, value = rng(seed, 'kappa'), fleiss_kappa(counts)
     if np.isnan(value): return Score(None, n=table.shape[::-1], note='all answers are the same one')
-    draws = [fleiss_kappa(counts[g.integers(0, len(counts), len(counts))]) for _ in range(repeats)]
+    who = [(women or {}).get(i, i) for i in table.columns]
+    hers = list(pd.Series(range(len(who))).groupby(who).indices.values()) # rows of each woman
+    def resampled(): return counts[np.concatenate([hers[i] for i in g.integers(0, len(hers), len(hers))])]
+    draws = [fleiss_kappa(resampled()) for _ in range(repeats)]
     return Score(value, *np.nanquantile(draws, (.025, .975)).tolist(), table.shape[::-1])
 
 # %% ../nbs/06o_readings.ipynb #readings8
 def reading_scores(
     answers:pd.DataFrame, # columns reader, image, answer, confidence, density, seconds
     truth:dict,           # image: is it synthetic?
+    women:dict=None,      # image: whose it is (None: each its own)
     repeats:int=1000, seed:int=0,
 )->dict:                  # {'reader 1': {auc, found, spared, seconds, images}, …, 'all readers': …, 'agreement': …}
     "What the readers of a study saw. Readers have numbers: a report has no names."
     if not len(answers): raise InputError("no answer yet: let somebody read first")
     readers, images, table, synthetic = rating_table(answers, truth)
     g, seconds, scores = rng(seed, 'readings'), answers.groupby('reader').seconds, {}
-    weights = _resampled(synthetic, g, repeats)
+    weights = _resampled(synthetic, [(women or {}).get(i, i) for i in images], g, repeats)
     for i, (name, r) in enumerate(zip(readers, table), 1):
         scores[f'reader {i}'] = _one_reader(r, synthetic,
                                             weights) | dict(seconds=Score(float(seconds.get_group(name).median())))
@@ -97,14 +102,18 @@ def reading_scores(
     scores['all readers'] = dict(auc=whole, seconds=Score(float(answers.seconds.median())))
     said = answers.pivot(index='reader', columns='image', values='answer')
     dense = answers.pivot(index='reader', columns='image', values='density').replace('', None)
-    scores['agreement'] = {'real or synthetic': kappa_score(said, repeats), 'density': kappa_score(dense, repeats)}
+    scores['agreement'] = {'real or synthetic': kappa_score(said, women, repeats),
+                           'density': kappa_score(dense, women, repeats)}
     return scores
 
-def _resampled(synthetic, g, repeats):
-    "How often each image is drawn, real ones among real ones: (repeats,I)."
+# %% ../nbs/06o_readings.ipynb #readings8b
+def _resampled(synthetic, women, g, repeats):
+    "How often each image is drawn, whole women, real ones among real ones: (repeats,I)."
     w = np.zeros((repeats, len(synthetic)))
-    for kind in (synthetic, ~synthetic):
-        if kind.any(): w[:, kind] = g.multinomial(kind.sum(), np.full(kind.sum(), 1/kind.sum()), repeats)
+    for kind in (k for k in (synthetic, ~synthetic) if k.any()):
+        who = pd.factorize(np.asarray(women)[kind])[0]
+        n = who.max() + 1
+        w[:, kind] = g.multinomial(n, np.full(n, 1/n), repeats)[:, who]
     return w
 
 def _interval(value, draws, **kw):
@@ -113,7 +122,6 @@ def _interval(value, draws, **kw):
     draws = np.asarray(draws)[~np.isnan(draws)]
     return Score(float(value), *np.quantile(draws, (.025, .975)).tolist(), **kw)
 
-# %% ../nbs/06o_readings.ipynb #readings8b
 def _one_reader(r, synthetic, weights):
     "AUC, and the shares of synthetic images found and of real ones spared."
     n, read = int((~np.isnan(r)).sum()), ~np.isnan(r)
@@ -146,7 +154,7 @@ def page_readers(
                         seconds=f"{r['seconds'].value:.0f} s") for k, r in s.items() if k != 'agreement'}
     fig = new_page(e, 'Readers', 'Readers saw real and synthetic images mixed, without knowing which, and said of each '
                    'what it is and how surely. AUC: the chance that of a synthetic and a real image the synthetic one '
-                   'was rated more synthetic; 0.5 is a coin. Intervals: images resampled, for all readers together '
+                   'was rated more synthetic; 0.5 is a coin. Intervals: women resampled, for all readers together '
                    'readers too.')
     titles = dict(images='read', auc='AUC', found='synthetic found', spared='real left real', seconds='time')
     top = put_table(fig, .868, rows, list(titles), titles=titles, right=[.32, .5, .68, .86, .94])

@@ -306,6 +306,7 @@ def _finish_folder(out, conditions, codes, plan):
     seeds, ways = np.broadcast_to(plan['seed'], len(codes)).tolist(), plan.get('drawn')
     rows = [dict(row=i, file=file(i, first), **({'dicom': file(i, 'dicom')} if 'dicom' in plan['formats'] else {}),
                  **({'exam': exam_place(plan, i)[0]} if 'exams' in plan else {}),
+                 **({'woman': plan['women'][i]} if 'women' in plan else {}),
                  **wanted_labels(conditions, c), seed=seeds[i], **({'drawn': ways[i]} if ways else {}),
                  model=plan['model'], synthetic='yes') for i, c in enumerate(codes)]
     of = {'Source': 'real'} if 'real' in plan.get('made_from', ()) else {}
