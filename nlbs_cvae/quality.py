@@ -111,8 +111,6 @@ GAME = 'training.adversarial_weight=0.4', 'training.pattern_weight=0.1'
 PRIOR = 'training.prior_epochs=1' # of a run whose epochs are timed
 GRID = ('model.levels=2', *PLAIN[1:], 'training.reconstruction=bands')
 ROWS = {'plain CVAE': PLAIN, 'plain + likelihood of bands': (*PLAIN, 'training.reconstruction=bands'),
-        'plain + edge loss': (*PLAIN, 'training.edge_weight=1'), 'plain + discriminator': (*PLAIN, *GAME),
-        'plain + discriminator, its features': (*PLAIN, *GAME, 'training.perceptual_weight=1'),
         'texture grid': GRID, 'texture grid + learned prior': (*GRID, PRIOR),
         'the whole': ('model.levels=2', 'model.finding_maps=true', 'training.reconstruction=bands',
                       'training.edge_weight=0', *GAME, PRIOR)}

@@ -15,9 +15,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 FLAGS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run', '--disable-sync',
          '--disable-background-networking', '--disable-component-update', '--window-size=1500,1300')
 
-# what an <img> shows, drawn on a canvas: its pixels, whatever its address
-PIXELS = """const im = arguments[0], c = document.createElement('canvas');
-c.width = im.naturalWidth; c.height = im.naturalHeight; c.getContext('2d').drawImage(im, 0, 0); return c.toDataURL('image/png')"""
+# what an <img> shows, drawn on a canvas, once its newest address is read: its pixels
+PIXELS = """const [im, done] = arguments, c = document.createElement('canvas');
+im.decode().then(() => { c.width = im.naturalWidth; c.height = im.naturalHeight; c.getContext('2d').drawImage(im, 0, 0);
+                         done(c.toDataURL('image/png')) }, () => done(''))"""
 
 class Page:
     "A page of the explorer, with the words that its tests need."
@@ -43,7 +44,8 @@ class Page:
 
     def pixels(self, name='image')->np.ndarray:
         "The grey values that the browser shows."
-        url = self.driver.execute_script(PIXELS, self.driver.find_element(By.CSS_SELECTOR, f'img.nlbs-{name}, .nlbs-{name} img'))
+        im = self.driver.find_element(By.CSS_SELECTOR, f'img.nlbs-{name}, .nlbs-{name} img')
+        if not (url := self.driver.execute_async_script(PIXELS, im)): raise WebDriverException(f'{name}: another image is coming')
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(',')[2]))).convert('L'), int)
 
     def changed(self,
