@@ -9,8 +9,8 @@ from nlbs_cvae.core import InputError
 from notebook import run_notebook
 from project import ROOT
 
-# The published quality table: on the default networks, three trainings of the best row
-REAL = {'resolution': 64, 'config': 'demo_config', 'finalists': 1, 'seeds': [0, 1, 2], 'overrides': ['training.ema=0.998']}
+# The published quality table: on the default networks, three trainings of the two best rows
+REAL = {'resolution': 64, 'config': 'demo_config', 'finalists': 2, 'seeds': [0, 1, 2], 'overrides': ['training.ema=0.998']}
 PLANS = dict(quick=dict(sections=['preparing', 'feeding', 'step', 'metrics', 'generation']), full=dict(minutes=8, quality=REAL, compile=True))
 
 def install_peers():
