@@ -14,6 +14,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from .core import InputError, make_folder, sha256, write_atomic
+from .settings import STEPS
 from .conditions import Conditions
 from .dicom import open_dataset, unwarned
 from .cvae import Draws
@@ -171,7 +172,7 @@ def complete_exams(
     n:int=None,          # examinations; women are gone through again and again (None: one for each)
     conditions='any', exam:Exam=Exam(), seed:int=0, # as of `generate`
     known='any',         # of image files: what is known of all of them, 'density=2'
-    steps:int=24, guidance:float=1., temperature:float=1., # of the sampler
+    steps:int=STEPS, guidance:float=1., temperature:float=1., # of the sampler
     batch_size:int=32, formats=('png',), maps:bool=False, # as of `generate`
     allow_real:bool=False, # may real women's images be used?
 )->pd.DataFrame:         # the manifest, a row a drawn image

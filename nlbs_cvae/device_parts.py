@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, torch
 
 from .core import make_folder, sha256, write_atomic
-from .settings import load_settings
+from .settings import STEPS, load_settings
 from .figures import image_grid, save_png
 from .dataset import CacheLoader, NLBSDataset, images_at
 from .cvae import Draws, count_parameters
@@ -350,7 +350,7 @@ def sampling_part(
         gen, codes = new_generator(check_settings(side), cache.conditions), torch.from_numpy(cache.codes)
         for n in (1, 2) if part.tiny else (1, 64, 16):
             batch = codes[np.resize(np.arange(len(codes)), n)]
-            for name, form in {'quick': dict(quick=True), '24 steps': {}}.items():
+            for name, form in {'quick': dict(quick=True), f'{STEPS} steps': {}}.items():
                 if part.has(4, f'{side}² batch {n} {name}'):
                     values = dict(side=side, batch=n, form=name, **timed(partial(gen.sample, batch, **form), 2, n))
                     part.add(f'sample {side}², batch {n}, {name}', **values)

@@ -14,6 +14,7 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
+from .settings import STEPS
 from .layers import (AttentionBlock, ConditionEmbedder, Downsample, GroupNorm, ResidualBlock, Stack, Upsample,
                               init_zero)
 
@@ -68,7 +69,7 @@ def karras_levels(
 def heun(
     denoiser,           # (noisy latents (B,…), sigma (B,)) to clean ones
     noise:Tensor,       # standard normal numbers (B,…): the start
-    steps:int=24,       # noise levels; the denoiser is called 2*steps - 1 times
+    steps:int=STEPS,    # noise levels; the denoiser is called 2*steps - 1 times
     sigma_min:float=.01, sigma_max:float=40., # the last and the first
     left:float=0.,      # noise that the latents shall keep
 )->Tensor:              # latents (B,…)
@@ -101,7 +102,7 @@ def few_steps(
 @dataclass(frozen=True)
 class Sampler:
     "How latents are drawn from noise."
-    steps:int=24          # noise levels of `heun`; fewer are quicker; 0: the grid that z lays out, without texture
+    steps:int=STEPS       # noise levels of `heun`; fewer are quicker; 0: the grid that z lays out, without texture
     guidance:float=1.     # 1: none; above: more typical of the condition
     temperature:float=1.  # scale of the starting noise
     texture:float=.9      # and of u's, beside it

@@ -15,11 +15,12 @@ import ipywidgets as W
 from fastcore.basics import patch
 
 from .core import InputError, is_inside, kept_error, kept_text
+from .settings import STEPS
 from .sampling import image_label, wanted_labels
 from .completion import GivenViews
 from .worker import Superseded, Worker, ignore
 from .widgets import RED, exam_caption, exam_picture, image_strip, path_field, picture, tagged
-from .studio import STEPS, Studio
+from .studio import Studio
 
 # %% ../nbs/08a_explorer.ipynb #bfbc5841
 class Explorer:

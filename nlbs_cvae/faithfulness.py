@@ -126,7 +126,7 @@ def measure_counterfactuals(
     rows = _changed_rows(e, name)
     if not len(rows): return {}
     found, _ = measure_faithfulness(g, e.test[rows], e.test.codes[rows], e.test.subjects[rows], name, e.judge,
-                                    Sampler(max(2, s.steps//2), s.guidance), repeats=s.bootstrap)
+                                    Sampler(max(2, s.steps), s.guidance), repeats=s.bootstrap)
     real = found.pop('effectiveness of real images', None)
     return {k: dict(samples=v) | ({'real': real} if real and k == 'effectiveness' else {}) for k, v in found.items()}
 
@@ -158,7 +158,7 @@ def _put_changed(e, name, fig, top):
     g, rows = e.generator, _changed_rows(e, name)[:4]
     codes, (k, c) = e.test.codes[rows], (e.conditions.index(name), e.conditions[name])
     new, _ = other_values(g, codes, name)
-    made = there_and_back(g, e.test[rows], codes, new, Sampler(max(2, e.settings.evaluation.steps//2)))
+    made = there_and_back(g, e.test[rows], codes, new, Sampler(max(2, e.settings.evaluation.steps)))
     says = lambda v: f'{name} {c.label(int(v))}'
     titles = [[says(a), 'kept', says(b), 'back'] for a, b in zip(codes[:, k], new[:, k])]
     strips = [np.stack([x[0], *(made[n][i, 0] for n in ('kept', 'there', 'back'))])

@@ -9,6 +9,7 @@ __all__ = ['gallery_rows', 'draw_autoencoder', 'draw_prior', 'condition_sheets']
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import Tensor
 
+from .settings import STEPS
 from .cache import Cache
 from .cvae import Draws
 from .generator import Generator
@@ -44,7 +45,7 @@ def draw_prior(
     x:Tensor,     # images (N,1,H,W)
     codes:Tensor, # (N,K)
     seed:int=0,   # of the noise
-    steps:int=24, # of the sampler
+    steps:int=STEPS, # of the sampler
 ):                # (phase) to sheets
     "Gallery of the later phases: originals, samples under their conditions, one woman under every condition's values."
     return lambda phase: dict(originals=x, samples=phase.generator.sample(codes, seed, steps=steps),
@@ -56,7 +57,7 @@ def condition_sheets(
     generator:Generator,
     codes:Tensor,  # of the woman to vary (K,)
     seed:int=0,    # of the noise
-    steps:int=24,  # of the sampler
+    steps:int=STEPS, # of the sampler
 )->dict:           # 'condition_' + name to images (V,1,H,W)
     "The same noise under every value of one condition after the other."
     def draw(varied): return generator.sample(torch.as_tensor(varied), seed, steps=steps, same=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from .core import InputError, command
+from .settings import STEPS
 from .diffusion import Sampler
 from .folders import sheet_of
 from .requests import Exam, is_table
@@ -85,7 +86,7 @@ def nlbs_generate(
     conditions:str='any',   # 'view=MLO,laterality=R,age=62' (what isn't named is any), or a table, a column a condition
     like:str=None,          # instead: table or folder of prepared images whose mix of conditions to match
     seed:int=0,             # another number, other images
-    steps:int=24,           # steps of the sampler
+    steps:int=STEPS,        # steps of the sampler
     guidance:float=1.,      # classifier-free guidance (1: none)
     temperature:float=1.,   # scale of the noise: below 1 more typical, less varied
     batch_size:int=32,      # images at a time

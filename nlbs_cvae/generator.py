@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .core import InputError, open_regular, read_json, sha256, write_atomic, write_json
-from .settings import make_settings
+from .settings import STEPS, make_settings
 from .conditions import Conditions
 from .views import ContextEmbedder, Views
 from .cvae import ConditionalVAE, Draws
@@ -274,7 +274,7 @@ def interpolate(self:Generator,
     seed_a:int=0,   # the first woman
     seed_b:int=1,   # the second
     n:int=8,        # images
-    steps:int=24,   # of the sampler
+    steps:int=STEPS, # of the sampler
 )->Tensor:          # (n,1,H,W)
     "A walk from one sample to another."
     ts = torch.linspace(0, 1, n).tolist()

@@ -54,7 +54,7 @@ def invert(self:Generator,
     z:Tensor,     # (B,latent_dim)
     u:Tensor=None, # (B,C,h,w); None: z alone
     m:Tensor=None, # where findings lie, for a model that draws them (B,F,h,w)
-    sampler:Sampler=Sampler(), # its steps and guidance; both ways go over the same levels
+    sampler:Sampler=Sampler(24), # its steps and guidance; both ways go over the same levels
 )->Inversion:
     "The starting noise of latents, checked by the way back."
     _check_inversion(self, codes, sampler, z=z, u=u, m=m)
@@ -114,7 +114,7 @@ def counterfactual(self:Generator,
     new_codes:Tensor, # those that are asked for (B,K)
     m:Tensor=None,    # where findings shall lie instead (B,F,h,w)
     keep_z:bool=False, # leave z as it is: only the texture heeds the change
-    sampler:Sampler=Sampler(),
+    sampler:Sampler=Sampler(24),
     strength:float=1., # of the change, where conditions differ: above 1 the sampler is pushed beyond it
 )->Counterfactual:
     "The same images under other conditions, all else kept."

@@ -20,6 +20,7 @@ from PIL import Image
 
 from . import __version__
 from .core import InputError, moved, progress, rng, sha256, write_atomic, write_json
+from .settings import STEPS
 from .conditions import Conditions
 from .figures import image_grid, new_figure, save_png, show_images, to_uint
 from .dicom import write_dicom, written_side, written_view
@@ -97,7 +98,7 @@ def generate(
     conditions='any',        # 'view=MLO,laterality=R' | list of such texts | DataFrame or a table's file
     like=None,               # instead: table, its file or a cache, whose mix of conditions to match
     seed:int=0,              # another number, other images
-    steps:int=24,            # steps of the sampler
+    steps:int=STEPS,         # steps of the sampler
     guidance:float=1.,       # classifier-free guidance (1: none)
     temperature:float=1.,    # scale of the sampler's noise: below 1 more typical, less varied
     batch_size:int=32,       # images at a time
@@ -337,7 +338,7 @@ def export_images(
     seeds,               # of their noise (N,)
     drawn,               # how each was drawn, in words (N,)
     formats=('png',),    # any of 'png', 'npy', 'dicom'
-    steps:int=24,        # of the sampler
+    steps:int=STEPS,     # of the sampler
 )->pd.DataFrame:         # the manifest, a row an image
     "Write images that were drawn one by one, as `generate` writes its own."
     out, images, codes = Path(out), np.asarray(images, np.float32), np.asarray(codes, np.int64)
@@ -388,7 +389,7 @@ def interpolation_sheet(
     end='any',           # conditions at the right
     seeds=(0, 1),        # noise at the left and the right
     n:int=8,             # images
-    steps:int=24,        # steps of the sampler
+    steps:int=STEPS,     # steps of the sampler
 ):                       # matplotlib's Figure
     "The way from one synthetic image to another, through conditions and noise."
     a, b = (torch.as_tensor(read_codes(generator.conditions, w)) for w in (start, end))

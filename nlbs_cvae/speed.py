@@ -21,7 +21,7 @@ from fastai.data.core import DataLoaders
 from torch import Tensor, nn
 
 from .core import InputError
-from .settings import Settings, load_settings
+from .settings import STEPS, Settings, load_settings
 from .run import RunFolder
 from .conditions import Condition, Conditions
 from .phantom_archive import write_phantom
@@ -293,7 +293,7 @@ def bench_precision(
 def _last(phase): return phase.to(memory_format=torch.channels_last)
 
 # %% ../nbs/08f_speed.ipynb #6e7076a1
-SAMPLERS = {'quick': dict(quick=True), '8 steps': dict(steps=8), '24 steps': dict()} # arguments of `Generator.sample`
+SAMPLERS = {'quick': dict(quick=True), '8 steps': dict(steps=8), f'{STEPS} steps': dict()} # arguments of `Generator.sample`
 
 def new_generator(
     s:Settings,
