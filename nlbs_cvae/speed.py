@@ -293,7 +293,8 @@ def bench_precision(
 def _last(phase): return phase.to(memory_format=torch.channels_last)
 
 # %% ../nbs/08f_speed.ipynb #6e7076a1
-SAMPLERS = {'quick': dict(quick=True), '8 steps': dict(steps=8), f'{STEPS} steps': dict()} # arguments of `Generator.sample`
+# arguments of `Generator.sample`
+SAMPLERS = {'quick': dict(quick=True), '8 steps': dict(steps=8), f'{STEPS} steps': {}, '24 steps': dict(steps=24)}
 
 def new_generator(
     s:Settings,
