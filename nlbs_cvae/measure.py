@@ -362,7 +362,7 @@ def _by_condition(e, repeats):
             m = min(map(len, (i, j, o)))
             if m < MINIMUM['frechet'] or c.unknown < 2: continue
             one = lambda f, rows, who: feature_scores(e.feats['test'][i[:m]], f[rows[:m]], e.test.subjects[i[:m]],
-                                                           who, repeats, only_fd=True)['fd']
+                                                      who, repeats, only_fd=True)['fd']
             yield f'{c.name}={label}', dict(samples=one(e.feats['fake'], j, e.fake_subjects[j[:m]]),
                                             real=one(e.feats['other'], o, e.other.subjects[o[:m]]))
 

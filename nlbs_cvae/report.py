@@ -17,10 +17,8 @@ from .core import InputError, command, own_files, write_atomic
 from .figures import write_pages
 from .settings import words
 from .extractors import load_extractor
-from .measure import (COLUMN, Evaluation, METRIC, OF_CONDITIONS, add_external, measure, metrics_folder,
-                               open_comparison,
-                               open_evaluation,
-                               write_metrics)
+from .measure import (COLUMN, Evaluation, METRIC, add_external, measure, metrics_folder, open_comparison,
+                               open_evaluation, write_metrics)
 from .marks import verdict
 from .layout import oddities
 from .pages import (page_gallery, page_numbers, page_obedience, page_pixels, page_reconstruction, page_repeat,
@@ -133,7 +131,7 @@ def evaluation_section(
 
 def _row_name(file, metric):
     "A condition may bear the name of a metric, and `density` does."
-    if file in OF_CONDITIONS: return f'obedience: {metric}'
+    if file == 'obedience_scores': return f'obedience: {metric}'
     return METRIC['density'] if metric == 'density' else metric
 
 def _beyond(e):

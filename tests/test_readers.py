@@ -46,18 +46,18 @@ def read(page, place, name, n, answer):
     from selenium.webdriver.common.keys import Keys
     file = place/'study'/'answers'/f'{name}.csv'
     for _ in range(n):
-        read = list(pd.read_csv(file).image) if file.exists() else []
-        done, key = len(read), answer(shown(page, place, read))
+        known = list(pd.read_csv(file).image) if file.exists() else []
+        done, key = len(known), answer(shown(page, place, known))
         ActionChains(page.driver).send_keys(key, '3', 'b').perform()
         page.until(lambda: not page.driver.find_element('css selector', '.nlbs-next').get_property('disabled'), 'Next')
         ActionChains(page.driver).send_keys(Keys.ENTER).perform()
         page.until(lambda: file.exists() and len(pd.read_csv(file)) == done + 1, 'the answer on the disk')
         page.says('.nlbs-progress', f'{done + 1} of {N}')
 
-def shown(page, place, read):
+def shown(page, place, known):
     "The file of the image that the browser shows, once it is one that wasn't read yet: the screen may lag behind."
     from PIL import Image
-    files = {np.asarray(Image.open(p)).tobytes(): p.name for p in (place/'study'/'images').glob('*.png') if p.name not in read}
+    files = {np.asarray(Image.open(p)).tobytes(): p.name for p in (place/'study'/'images').glob('*.png') if p.name not in known}
     return page.until(lambda: files.get(page.pixels().astype(np.uint8).tobytes()), 'an image of the study')
 
 def test_three_readers(url, place, tmp_path):
